@@ -1,0 +1,48 @@
+# pillion. `make help` lists the targets; what they do beyond one command stands in scripts/.
+.DEFAULT_GOAL := help
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# How long `make fuzz` stays with each target.
+FUZZTIME ?= 5m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/pillion
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pillion ./cmd/pillion
+
+.PHONY: run
+run: build ## start pillion and a demonstration origin on loopback
+	@exec scripts/run-local.sh
+
+.PHONY: test
+test: test-deps ## run all tests (installs what they need)
+	scripts/test.sh
+
+.PHONY: test-deps
+test-deps: ## install the Debian packages that the tests need
+	scripts/deps.sh test
+
+.PHONY: soak
+soak: ## run what takes long: gigabytes streamed, thousands of tunnels
+	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak' ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (default 5m)
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: build ## measure pillion beside its peers; writes docs/performance.md
+	scripts/deps.sh bench
+	cd bench && $(GO) run . -pillion ../bin/pillion -out ../docs
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, golangci-lint
+	scripts/lint.sh
+
+.PHONY: clean
+clean: ## remove what the targets made (not the state of make run)
+	rm -rf bin .test

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that `make test` (or `make bench`, with the
+# argument "bench") needs and that are missing. Does nothing where nothing is
+# missing; where it may not install, says what is missing and goes on, since the
+# tests of a client that is not there skip, and with CI=true fail.
+set -euo pipefail
+
+# What proves that it is there, and the package that brings it.
+TEST_PACKAGES='
+cc                                  gcc
+/usr/include/stdlib.h               libc6-dev
+git                                 git
+curl                                curl
+wget                                wget
+/usr/bin/python3                    python3
+/usr/lib/python3/dist-packages/requests  python3-requests
+node                                nodejs
+javac                               openjdk-17-jdk-headless
+age                                 age
+openssl                             openssl
+/etc/ssl/certs/ca-certificates.crt  ca-certificates
+'
+BENCH_PACKAGES='
+nginx                               nginx-light
+squid                               squid-openssl
+/usr/lib/squid/security_file_certgen  squid-openssl
+'
+
+table=$TEST_PACKAGES
+[ "${1:-test}" = bench ] && table=$BENCH_PACKAGES
+
+# Debian keeps daemons where only root's PATH looks.
+PATH=$PATH:/usr/sbin:/sbin
+
+there() {
+  case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
+}
+
+missing=()
+while read -r proof package; do
+  if [ -n "$proof" ] && ! there "$proof"; then missing+=("$package"); fi
+done <<<"$table"
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then as_root=(sudo -n); fi
+if ! command -v apt-get >/dev/null || { [ ${#as_root[@]} -gt 0 ] && ! sudo -n true 2>/dev/null; }; then
+  echo "missing, and not installed for want of apt-get or root: ${missing[*]}" >&2
+  exit 0
+fi
+
+echo "installing: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+{
+  "${as_root[@]}" apt-get update -q &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+} >"$log" 2>&1 || { tail -n 30 "$log" >&2; echo "apt-get could not install: ${missing[*]}" >&2; exit 1; }

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Runs every suite, goes on after one that failed, and closes with one line that
+# counts all tests. Results of each suite: .test/SUITE.json (go test -json).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+results=$PWD/.test
+mkdir -p "$results/bin"
+rm -f "$results"/*.json
+
+# tools/go.mod pins what runs the tests; building it takes a moment once.
+gotestsum=$results/bin/gotestsum
+(cd tools && go build -o "$gotestsum" gotest.tools/gotestsum) || exit 1
+
+failed=()
+times=()
+
+# suite NAME COMMAND...: one suite, timed; its exit code is kept.
+suite() {
+  local name=$1 started=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || failed+=("$name")
+  times+=("$name $((SECONDS - started)) s")
+}
+
+# tests NAME DIR ARGUMENTS...: a suite of Go tests, of the module in DIR.
+tests() {
+  local name=$1 dir=$2
+  shift 2
+  suite "$name" gotests "$name" "$dir" "$@"
+}
+gotests() {
+  local name=$1 dir=$2
+  shift 2
+  (cd "$dir" && "$gotestsum" --format pkgname --format-hide-empty-pkg --jsonfile "$results/$name.json" -- "$@")
+}
+
+# The program's own tests start processes and listen to them: what they depend
+# on is no Go source, so a cached result would prove nothing.
+end_to_end=pillion/cmd/pillion
+packages=$(go list ./... | grep -vx "$end_to_end") || exit 1
+
+suite modules go mod download
+# shellcheck disable=SC2086 # one argument a package
+tests unit . -race -timeout 20m $packages
+tests end-to-end . -race -count=1 -timeout 25m $end_to_end
+[ ! -f bench/go.mod ] || tests bench bench -timeout 10m ./...
+[ -n "${NO_LINT:-}" ] || suite lint scripts/lint.sh
+
+# count ACTION: the tests and subtests that ended so. One event stands on each
+# line, written by go test itself, so a test's output cannot imitate it.
+count() {
+  cat "$results"/*.json | grep -Ec '^\{"Time":"[^"]*","Action":"'"$1"'","Package":"[^"]*","Test":'
+}
+passed=$(count pass)
+broken=$(count fail)
+skipped=$(count skip)
+
+echo
+echo "Time of each suite:"
+printf '  %s\n' "${times[@]}"
+status=0
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "Suites that failed: ${failed[*]}"
+  status=1
+fi
+if [ "$skipped" -gt 0 ]; then
+  echo "Skipped:"
+  cat "$results"/*.json | sed -nE 's/^\{"Time":"[^"]*","Action":"skip","Package":"([^"]*)","Test":"([^"]*)".*/  \1 \2/p'
+  if [ "${CI:-}" = true ]; then
+    echo "With CI=true nothing may be skipped."
+    status=1
+  fi
+fi
+# A suite that did not even compile has no failed test of its own.
+if [ "$status" != 0 ] && [ "$broken" = 0 ]; then broken=${#failed[@]}; fi
+echo "$passed passed, $broken failed, $skipped skipped"
+exit "$status"
