@@ -1,0 +1,143 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A sidecarProcess is the real program, built without -race, as its own process.
+type sidecarProcess struct {
+	binary, state, config string
+	proxy, metrics        string // where it listens
+}
+
+// newSidecar builds pillion and configures it for origin; start starts it.
+func newSidecar(t *testing.T, origin *origin) *sidecarProcess {
+	t.Helper()
+	s := &sidecarProcess{
+		binary:  buildProgram(t, "."),
+		state:   filepath.Join(t.TempDir(), "state"),
+		proxy:   freeAddress(t),
+		metrics: freeAddress(t),
+	}
+	s.config = filepath.Join(t.TempDir(), "pillion.yaml")
+	text := fmt.Sprintf(`proxy: {listen: %q, base_url: true}
+metrics: {listen: %q}
+upstream:
+  ca_file: %q
+  allow: [127.0.0.1]
+  resolve: {%s: %q}
+`, s.proxy, s.metrics, origin.caFile, origin.name, origin.address)
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run runs one command of pillion with input on its standard input.
+func (s *sidecarProcess) run(t *testing.T, input string, arguments ...string) string {
+	t.Helper()
+	command := exec.Command(s.binary, append(arguments, "--state", s.state)...)
+	command.Env = plainEnvironment(t)
+	command.Stdin = strings.NewReader(input)
+	output, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("pillion %s: %v\n%s", strings.Join(arguments, " "), err, output)
+	}
+	return string(output)
+}
+
+// start starts `pillion run` and returns when it is ready.
+func (s *sidecarProcess) start(t *testing.T) {
+	t.Helper()
+	command := exec.Command(s.binary, "run", "--config", s.config, "--state", s.state)
+	command.Env = plainEnvironment(t)
+	var log bytes.Buffer
+	command.Stdout, command.Stderr = &log, &log
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() {
+		// Twice: the first asks it to drain, the second to leave at once.
+		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = command.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			_ = command.Process.Kill()
+			t.Error("pillion did not end after a second SIGTERM")
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("pillion's log:\n%s", log.String())
+		}
+	})
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		response, err := http.Get("http://" + s.metrics + "/readyz")
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("pillion run ended: %v\n%s", err, log.String())
+		case <-deadline:
+			t.Fatal("pillion is not ready after 30 s")
+		case <-tick.C:
+		}
+	}
+}
+
+// buildProgram builds the package at path as make build does.
+func buildProgram(t *testing.T, path string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "program")
+	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, path)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", path, err, output)
+	}
+	return binary
+}
+
+// plainEnvironment is that of a fresh login: no proxy, no certificates, no
+// configuration of the person who runs the tests.
+func plainEnvironment(t *testing.T) []string {
+	t.Helper()
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8"}
+}
+
+// need skips the test where a program or a file is missing; in continuous
+// integration, which installs all of them (scripts/deps.sh), it fails.
+func need(t *testing.T, what ...string) {
+	t.Helper()
+	for _, what := range what {
+		_, err := exec.LookPath(what)
+		if strings.HasPrefix(what, "/") {
+			_, err = os.Stat(what)
+		}
+		switch {
+		case err == nil:
+		case os.Getenv("CI") == "true":
+			t.Fatalf("%s is not installed, and with CI=true nothing may be skipped", what)
+		default:
+			t.Skipf("%s is not installed: `make test-deps` installs it", what)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+#!/bin/sh
+# make run: pillion and its demonstration origin on loopback, with the embedded
+# store in .state and one example credential. Ctrl-C ends both.
+#
+# Elsewhere: PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_METRICS_LISTEN, and
+# DEMO_LISTEN for the demonstration origin.
+set -eu
+cd "$(dirname "$0")/.."
+
+pillion=bin/pillion
+state=${PILLION_STATE:-.state}
+proxy=${PILLION_PROXY_LISTEN:-127.0.0.1:3128}
+metrics=${PILLION_METRICS_LISTEN:-127.0.0.1:9180}
+demo=${DEMO_LISTEN:-127.0.0.1:8443}
+config=$state/pillion.yaml
+
+mkdir -p "$state"
+chmod 0700 "$state"
+cat >"$config" <<EOF
+# Written by make run at every start. For a configuration of your own, copy it.
+state: .
+proxy: {listen: "$proxy"}
+metrics: {listen: "$metrics"}
+upstream:
+  # demo.example is the demonstration origin: on loopback, which is refused
+  # unless listed, and with a certificate of a CA of its own.
+  resolve: {demo.example: "$demo"}
+  allow: ["$demo"]
+  ca_file: demo/ca.crt
+EOF
+
+demo_pid='' pillion_pid=''
+end() {
+  trap - EXIT INT TERM
+  # shellcheck disable=SC2086 # an empty pid is no argument
+  kill $pillion_pid $demo_pid 2>/dev/null || :
+  wait
+  rm -f "$state/demo.fifo"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# The demonstration origin says when it listens; its end closes the pipe.
+rm -f "$state/demo.fifo"
+mkfifo "$state/demo.fifo"
+"$pillion" demo-origin --config "$config" --listen "$demo" >"$state/demo.fifo" &
+demo_pid=$!
+exec 3<"$state/demo.fifo"
+read -r line <&3 || {
+  echo "make run: the demonstration origin did not start; DEMO_LISTEN names another address" >&2
+  exit 1
+}
+
+"$pillion" credential get demo --config "$config" >/dev/null 2>&1 ||
+  echo 'demo-token-that-the-client-never-sees' |
+  "$pillion" credential set demo --config "$config" --url https://demo.example/ --authorization bearer --token-file -
+
+"$pillion" run --config "$config" &
+pillion_pid=$!
+until "$pillion" health --config "$config" >/dev/null 2>&1; do
+  kill -0 "$pillion_pid" 2>/dev/null || {
+    echo "make run: pillion did not start; PILLION_PROXY_LISTEN and PILLION_METRICS_LISTEN name other addresses" >&2
+    exit 1
+  }
+  sleep 0.1
+done
+
+cat <<EOF
+
+  proxy                http://$proxy
+  metrics and health   http://$metrics/metrics  /livez  /readyz
+  demonstration origin https://demo.example/ (on $demo, reached through the proxy alone)
+  state                $state (credentials: store.age; for clients: public/)
+
+In another terminal, in this directory:
+
+  eval "\$($pillion env --config $config)" && curl https://demo.example/hello
+
+The answer shows an Authorization header that curl did not send. Ctrl-C ends both.
+
+EOF
+wait "$pillion_pid"
