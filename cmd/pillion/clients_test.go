@@ -108,16 +108,16 @@ type clientProcess struct {
 
 func (s *sidecarProcess) client(t *testing.T, command []string) *clientProcess {
 	t.Helper()
-	shell := `eval "$("$PILLION" env --state "$PILLION_STATE")" && exec "$@"`
+	shell := `eval "$("$PILLION" env --config "$CONFIG" --state "$STATE")" && exec "$@"`
 	if command[0] == "java" {
-		shell = strings.Replace(shell, "--state", "--java --state", 1)
+		shell = strings.Replace(shell, "--config", "--java --config", 1)
 	}
 	// `env -u`: what pillion itself is told by must not reach the client.
-	arguments := append([]string{"-c", shell, "sh", "env", "-u", "PILLION", "-u", "PILLION_STATE"}, command...)
+	arguments := append([]string{"-c", shell, "sh", "env", "-u", "PILLION", "-u", "CONFIG", "-u", "STATE"}, command...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	client := &clientProcess{Cmd: exec.CommandContext(ctx, "sh", arguments...)}
-	client.Env = append(plainEnvironment(t), "PILLION="+s.binary, "PILLION_STATE="+s.state)
+	client.Env = append(plainEnvironment(t), "PILLION="+s.binary, "CONFIG="+s.config, "STATE="+s.state)
 	client.Stdout, client.Stderr = &client.stdout, &client.stderr
 	return client
 }
@@ -202,4 +202,39 @@ func memoryHolds(folder string, secret []byte) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// TestProcessTraces shows that what TestClients does not find could be found.
+func TestProcessTraces(t *testing.T) {
+	const secret = "canary-of-a-careless-client"
+	for place, command := range map[string]*exec.Cmd{
+		"environ": {Path: "/bin/sh", Args: []string{"sh", "-c", "read line"}, Env: []string{"TOKEN=" + secret}},
+		"cmdline": {Path: "/bin/sh", Args: []string{"sh", "-c", "read line", secret}},
+		"memory":  {Path: "/bin/sh", Args: []string{"sh", "-c", "read token; echo; read line; : $token"}},
+	} {
+		t.Run(place, func(t *testing.T) {
+			input, err := command.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			output, err := command.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if place == "memory" {
+				// Once it answers, the shell has read what it was sent.
+				_, _ = input.Write([]byte(secret + "\n"))
+				_, _ = output.Read(make([]byte, 1))
+			}
+			traces := strings.Join(processTraces(command.Process.Pid, secret), ", ")
+			if !strings.Contains(traces, place) {
+				t.Errorf("found %q, want the %s", traces, place)
+			}
+			_ = input.Close()
+			_ = command.Wait()
+		})
+	}
 }
