@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that `make test` (or `make bench`, with the
 # argument "bench") needs and that are missing. Does nothing where nothing is
-# missing; where it may not install, says what is missing and goes on, since the
+# missing; where it cannot install, says what is missing and goes on, since the
 # tests of a client that is not there skip, and with CI=true fail.
 set -euo pipefail
 
@@ -15,7 +15,7 @@ wget                                wget
 /usr/bin/python3                    python3
 /usr/lib/python3/dist-packages/requests  python3-requests
 node                                nodejs
-javac                               openjdk-17-jdk-headless
+javac                               default-jdk-headless
 age                                 age
 openssl                             openssl
 /etc/ssl/certs/ca-certificates.crt  ca-certificates
@@ -58,4 +58,8 @@ trap 'rm -f "$log"' EXIT
 {
   "${as_root[@]}" apt-get update -q &&
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-} >"$log" 2>&1 || { tail -n 30 "$log" >&2; echo "apt-get could not install: ${missing[*]}" >&2; exit 1; }
+} >"$log" 2>&1 && exit 0
+tail -n 30 "$log" >&2
+echo "apt-get could not install: ${missing[*]}" >&2
+# In continuous integration nothing may be missing; elsewhere the tests skip.
+[ "${CI:-}" != true ]
