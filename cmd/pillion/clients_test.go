@@ -49,19 +49,25 @@ func TestClients(t *testing.T) {
 		{"curl HTTP/2", "CONNECT", tunnel, "curl", []string{"curl", "-sS", "--fail", "--http2"}},
 		{"wget", "CONNECT", tunnel, "wget", []string{"sh", "-c", `exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "$0"`}},
 		{"wget", "plain", upgrade, "wget", []string{"wget", "-q", "-O", "-"}},
+		{"wget", "base URL", base, "wget", []string{"wget", "-q", "-O", "-"}},
 		{"Python urllib", "CONNECT", tunnel, python, []string{python, script("urllib_get.py")}},
 		{"Python urllib", "plain", upgrade, python, []string{python, script("urllib_get.py")}},
+		{"Python urllib", "base URL", base, python, []string{python, script("urllib_get.py")}},
 		{"Python requests", "CONNECT", tunnel, requests, []string{python, script("requests_get.py")}},
 		{"Python requests", "plain", upgrade, requests, []string{python, script("requests_get.py")}},
+		{"Python requests", "base URL", base, requests, []string{python, script("requests_get.py")}},
 		{"Node http", "plain", upgrade, "node", []string{"node", script("plain.mjs")}},
 		{"Node https with an agent", "CONNECT", tunnel, "node", []string{"node", script("connect.mjs")}},
 		{"Node fetch", "base URL", base, "node", []string{"node", script("fetch.mjs")}},
 		{"Java HttpClient", "CONNECT", tunnel, "javac", []string{"java", script("HttpClientGet.java")}},
 		{"Java HttpClient", "plain", upgrade, "javac", []string{"java", script("HttpClientGet.java")}},
+		{"Java HttpClient", "base URL", base, "javac", []string{"java", script("HttpClientGet.java")}},
 		{"Java HttpURLConnection", "CONNECT", tunnel, "javac", []string{"java", script("URLConnectionGet.java")}},
 		{"Java HttpURLConnection", "plain", upgrade, "javac", []string{"java", script("URLConnectionGet.java")}},
+		{"Java HttpURLConnection", "base URL", base, "javac", []string{"java", script("URLConnectionGet.java")}},
 		{"Go", "CONNECT", tunnel, "go", []string{goClient}},
 		{"Go", "plain", upgrade, "go", []string{goClient}},
+		{"Go", "base URL", base, "go", []string{goClient}},
 	}
 	for _, row := range rows {
 		t.Run(row.client+" by "+row.way, func(t *testing.T) {
@@ -79,7 +85,7 @@ func TestClients(t *testing.T) {
 		})
 	}
 
-	for way, url := range map[string]string{"CONNECT": tunnel, "plain": upgrade} {
+	for way, url := range map[string]string{"CONNECT": tunnel, "plain": upgrade, "base URL": base} {
 		t.Run("git by "+way, func(t *testing.T) {
 			need(t, "git")
 			target := t.TempDir()
