@@ -1,0 +1,151 @@
+package proxy
+
+// chunkScanner follows a chunked body (RFC 9112 section 7.1) beside whoever reads
+// it, to know where it ends. It accepts what net/http accepts and nothing that
+// another parser could read otherwise: no bare CR or LF, no control character in
+// an extension, bounded sizes and trailers.
+type chunkScanner struct {
+	state  chunkState
+	remain int64 // bytes of this chunk's data that are still to come
+	digits int   // of the size
+	line   int   // bytes of this line, or of all trailers, so far
+}
+
+type chunkState uint8
+
+const (
+	chunkSize      chunkState = iota // hexadecimal digits
+	chunkExtension                   // until CR
+	chunkSizeLF                      // LF behind the size line
+	chunkData
+	chunkDataCR
+	chunkDataLF
+	chunkTrailerStart // first byte of a trailer line
+	chunkTrailer
+	chunkTrailerLF
+	chunkEndLF // LF of the empty line that ends the body
+	chunkDone
+)
+
+const (
+	maxChunkDigits = 15 // below 2^60: no overflow
+	maxChunkLine   = 256
+	maxTrailers    = 8 << 10
+)
+
+// scan reads on in b and returns how many of its bytes belong to the body. It
+// returns less than len(b) only when the body has ended there (done) or err.
+func (s *chunkScanner) scan(b []byte) (n int, err error) {
+	for n < len(b) && s.state != chunkDone {
+		if s.state == chunkData {
+			step := int(min(s.remain, int64(len(b)-n)))
+			n += step
+			if s.remain -= int64(step); s.remain == 0 {
+				s.state = chunkDataCR
+			}
+			continue
+		}
+		if err := s.step(b[n]); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (s *chunkScanner) done() bool { return s.state == chunkDone }
+
+// step takes one byte outside chunk data.
+func (s *chunkScanner) step(c byte) error {
+	switch s.state {
+	case chunkSize:
+		return s.size(c)
+	case chunkExtension:
+		return s.extension(c)
+	case chunkSizeLF:
+		return s.lineEnd(c)
+	case chunkDataCR:
+		return s.expect(c, '\r', chunkDataLF)
+	case chunkDataLF:
+		s.digits, s.line = 0, 0
+		return s.expect(c, '\n', chunkSize)
+	case chunkTrailerStart, chunkTrailer:
+		return s.trailer(c)
+	case chunkTrailerLF:
+		return s.expect(c, '\n', chunkTrailerStart)
+	case chunkEndLF:
+		return s.expect(c, '\n', chunkDone)
+	}
+	return badRequest("the chunked body goes on behind its end")
+}
+
+func (s *chunkScanner) expect(c, want byte, next chunkState) error {
+	if c != want {
+		return badRequest("the chunked body is out of step")
+	}
+	s.state = next
+	return nil
+}
+
+func (s *chunkScanner) size(c byte) error {
+	switch {
+	case isHex(c) && s.digits < maxChunkDigits:
+		s.digits++
+		s.remain = s.remain<<4 | int64(hexValue(c))
+	case c == ';' && s.digits > 0:
+		s.state = chunkExtension
+	case c == '\r' && s.digits > 0:
+		s.state = chunkSizeLF
+	default:
+		return badRequest("a chunk size is not a hexadecimal number")
+	}
+	return nil
+}
+
+func (s *chunkScanner) extension(c byte) error {
+	s.line++
+	switch {
+	case c == '\r':
+		s.state = chunkSizeLF
+	case c < ' ' && c != '\t', c == 0x7f:
+		return badRequest("a chunk extension has a control character")
+	case s.line > maxChunkLine:
+		return badRequest("a chunk extension is longer than %d bytes", maxChunkLine)
+	}
+	return nil
+}
+
+func (s *chunkScanner) lineEnd(c byte) error {
+	s.line = 0
+	if s.remain == 0 {
+		return s.expect(c, '\n', chunkTrailerStart)
+	}
+	return s.expect(c, '\n', chunkData)
+}
+
+func (s *chunkScanner) trailer(c byte) error {
+	s.line++
+	switch {
+	case s.line > maxTrailers:
+		return badRequest("the trailers are longer than %d bytes", maxTrailers)
+	case c == '\r' && s.state == chunkTrailerStart:
+		s.state = chunkEndLF
+	case c == '\r':
+		s.state = chunkTrailerLF
+	case c < ' ' && c != '\t', c == 0x7f, s.state == chunkTrailerStart && (c == ' ' || c == '\t'):
+		return badRequest("a trailer is malformed")
+	default:
+		s.state = chunkTrailer
+	}
+	return nil
+}
+
+func hexValue(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
+}

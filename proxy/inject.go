@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+
+	"pillion/creds"
+)
+
+// hopByHop are the fields that belong to one connection (RFC 9110 section 7.6.1)
+// or to us as a proxy: none of them goes on to the other side.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
+	"Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+}
+
+// endToEnd copies the fields of h that are meant for the other side. The values
+// are shared, not copied: nobody may change them in place.
+func endToEnd(h http.Header) http.Header {
+	out := make(http.Header, len(h)+2)
+	for name, values := range h {
+		out[name] = values
+	}
+	for _, listed := range h["Connection"] {
+		for name := range strings.SplitSeq(listed, ",") {
+			delete(out, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(out, name)
+	}
+	return out
+}
+
+// requestHeader is what goes upstream of the client's fields, before inject.
+func requestHeader(r *http.Request) http.Header {
+	h := endToEnd(r.Header)
+	if hasToken(r.Header["Te"], "trailers") {
+		h["Te"] = []string{"trailers"} // gRPC asks for it; the only member that HTTP/2 knows
+	}
+	if isWebSocket(r) {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // or net/http adds its own
+	}
+	return h
+}
+
+// inject sets what the credential owns, in place of whatever the client sent
+// under the same names: its own Authorization, an API key of its own, twice.
+func inject(out *http.Request, a *creds.Authorization) {
+	for i := range a.Headers {
+		field := &a.Headers[i]
+		out.Header[field.Name] = []string{field.Value.Reveal()}
+		if out.Trailer != nil {
+			delete(out.Trailer, field.Name)
+		}
+	}
+	for i := range a.Query {
+		out.URL.RawQuery = setQuery(out.URL.RawQuery, a.Query[i].Name, a.Query[i].Value.Reveal())
+	}
+}
+
+// setQuery puts name=value in the place of every parameter called name, however
+// it was escaped. The rest of the query stays as it was, byte for byte.
+func setQuery(query, name, value string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(query, "&") {
+		key, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(key); part == "" || err == nil && plain == name {
+			continue
+		}
+		b.WriteString(part)
+		b.WriteByte('&')
+	}
+	b.WriteString(url.QueryEscape(name))
+	b.WriteByte('=')
+	b.WriteString(url.QueryEscape(value))
+	return b.String()
+}
+
+// isWebSocket reports whether r asks to become a WebSocket (RFC 6455 section
+// 4.1). Every other upgrade (h2c, TLS/1.0) is dropped as RFC 9110 section 7.8
+// allows: the request goes on as an ordinary one.
+func isWebSocket(r *http.Request) bool {
+	return r.ProtoMajor == 1 && hasToken(r.Header["Connection"], "upgrade") &&
+		len(r.Header["Upgrade"]) == 1 && strings.EqualFold(r.Header["Upgrade"][0], "websocket")
+}
+
+// hasToken reports whether a comma-separated list field has the member token.
+func hasToken(values []string, token string) bool {
+	for _, v := range values {
+		for member := range strings.SplitSeq(v, ",") {
+			name, _, _ := strings.Cut(member, ";")
+			if strings.EqualFold(textproto.TrimString(name), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// responseHeader is what the client gets of the tool's answer. A Proxy-Status
+// member that claims to be ours is dropped: only pillion speaks for pillion.
+func responseHeader(dst http.Header, resp *http.Response) {
+	for name, values := range endToEnd(resp.Header) {
+		if name == "Proxy-Status" {
+			values = withoutOurs(values)
+		}
+		if len(values) > 0 {
+			dst[name] = values
+		}
+	}
+	for _, name := range [...]string{"Date", "Content-Type"} {
+		if _, ok := dst[name]; !ok {
+			dst[name] = nil // or net/http makes one up
+		}
+	}
+}
+
+func withoutOurs(values []string) []string {
+	var kept []string
+	for _, v := range values {
+		if !strings.Contains(strings.ToLower(v), "pillion") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,237 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// serve answers one request, from inside a tunnel or from the listener: the
+// pipeline, then the answer, then its log line.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if g := gateOf(r.Context()); g != nil {
+		g.busy.Store(true)
+	}
+	x := newExchange(r)
+	s.requests.Add(1)
+	s.Metrics.inFlight.Inc()
+	defer s.finish(w, x)
+
+	early := &earlyAnswers{w: w}
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send}))
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		_ = http.NewResponseController(w).EnableFullDuplex() // an answer may come before the upload's end
+	}
+	resp, err := s.roundTrip(x, r)
+	early.end()
+	if err != nil {
+		s.refuse(w, r, x, err)
+		return
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		s.upgrade(w, r, x, resp)
+		return
+	}
+	s.relay(w, r, x, resp)
+}
+
+// finish ends a request: also one whose handler panicked, which must not take
+// the process along, nor leave without a log line.
+func (s *Server) finish(w http.ResponseWriter, x *exchange) {
+	fault := recover()
+	if fault != nil && fault != http.ErrAbortHandler { //nolint:errorlint // the value itself, as net/http compares it
+		// The value stays out of the log: it may quote what was being handled.
+		s.Log.Error("fault", "type", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
+		x.fail(&problem{kind: kindInternal, detail: "The log of pillion has the place. Please report it."})
+		if !x.wrote {
+			(&problem{kind: kindInternal, detail: x.entry.Detail}).respond(w, true)
+			fault = nil
+		} else {
+			fault = http.ErrAbortHandler
+		}
+	}
+	e := &x.entry
+	e.In = x.in.Load()
+	e.Duration = time.Since(e.Time)
+	if x.authorization != nil && !x.authorization.Issued.IsZero() {
+		e.TokenAge = e.Time.Sub(x.authorization.Issued)
+	}
+	s.Metrics.inFlight.Dec()
+	s.Metrics.count(e, x.head)
+	s.log(e)
+	s.lastUsed.Store(time.Now().UnixNano())
+	s.requests.Add(-1)
+	if fault != nil {
+		panic(fault)
+	}
+}
+
+// fail notes in the log line what went wrong.
+func (x *exchange) fail(p *problem) {
+	x.entry.Status, x.entry.Error, x.entry.Detail = p.status, p.name, p.detail
+}
+
+// refuse answers with the problem document of err.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
+	if broken, ok := x.bodyErr.Load().(bodyError); ok {
+		err = clientError(broken.err)
+	} else if r.Context().Err() != nil {
+		err = r.Context().Err()
+	}
+	p := problemOf(err)
+	x.fail(p)
+	if p.kind == kindClientGone {
+		panic(http.ErrAbortHandler)
+	}
+	x.wrote = true
+	x.head = time.Since(x.entry.Time)
+	// A body that nobody read would have to be read to its end: close instead.
+	p.respond(w, r.ContentLength != 0 || s.closing(r) || p.kind == kindForbiddenClient)
+}
+
+// clientError sorts what went wrong in reading the request's body: the client's
+// framing, its silence, or its leaving.
+func clientError(err error) error {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case isTimeout(err):
+		return badRequest("its body did not arrive in time")
+	}
+	return context.Canceled
+}
+
+// closing reports whether the client should not send another request on this
+// connection: we are about to end, or a WebSocket handshake was not accepted,
+// behind which anything may follow.
+func (s *Server) closing(r *http.Request) bool {
+	return s.draining.Load() || isWebSocket(r)
+}
+
+// relay passes the tool's answer on as it comes.
+func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp *http.Response) {
+	defer resp.Body.Close()
+	h := w.Header()
+	clear(h)
+	responseHeader(h, resp)
+	announced := len(resp.Trailer)
+	for name := range resp.Trailer {
+		h.Add("Trailer", name)
+	}
+	if s.closing(r) {
+		h.Set("Connection", "close")
+	}
+	x.wrote = true
+	x.entry.Status = resp.StatusCode
+	w.WriteHeader(resp.StatusCode)
+	x.head = time.Since(x.entry.Time)
+	err := x.copyBody(w, resp)
+	if err != nil {
+		s.broken(r, x, err)
+	}
+	relayTrailers(h, resp.Trailer, len(resp.Trailer) == announced)
+}
+
+// relayTrailers writes what came behind the body. Trailers that the head did not
+// announce need net/http's prefix.
+func relayTrailers(h, trailers http.Header, announced bool) {
+	for name, values := range trailers {
+		if !announced {
+			name = http.TrailerPrefix + name
+		}
+		h[name] = values
+	}
+}
+
+// broken ends an answer that cannot be completed: the client must see that it
+// is cut, so the connection or the stream is broken off.
+func (s *Server) broken(r *http.Request, x *exchange, err error) {
+	var gone *clientWriteError
+	p := problemOf(err)
+	if errors.As(err, &gone) || r.Context().Err() != nil {
+		p = problemOf(context.Canceled)
+	}
+	status := x.entry.Status
+	x.fail(p)
+	x.entry.Status = status
+	panic(http.ErrAbortHandler)
+}
+
+type clientWriteError struct{ error }
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// copyBody streams the answer. What has arrived is flushed before the next read,
+// so that an event or a dribbling answer is seen at once; a body that is complete
+// with the first read is written together with its head.
+func (x *exchange) copyBody(w http.ResponseWriter, resp *http.Response) error {
+	if resp.ContentLength == 0 || resp.Body == http.NoBody {
+		return nil
+	}
+	flusher := http.NewResponseController(w)
+	if resp.ContentLength < 0 {
+		if err := flusher.Flush(); err != nil {
+			return &clientWriteError{err}
+		}
+	}
+	buf := copyBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
+	defer copyBuffers.Put(buf)
+	for {
+		n, readErr := resp.Body.Read(*buf)
+		if n > 0 {
+			if _, err := w.Write((*buf)[:n]); err != nil {
+				return &clientWriteError{err}
+			}
+			x.entry.Out += int64(n)
+			if readErr == nil && x.entry.Out != resp.ContentLength {
+				if err := flusher.Flush(); err != nil {
+					return &clientWriteError{err}
+				}
+			}
+		}
+		if readErr == io.EOF {
+			return nil
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
+}
+
+// earlyAnswers passes 1xx answers such as 103 on. The transport calls it from
+// its own goroutine, and may do so after RoundTrip has returned.
+type earlyAnswers struct {
+	mu    sync.Mutex
+	w     http.ResponseWriter
+	ended bool
+}
+
+func (e *earlyAnswers) send(code int, header textproto.MIMEHeader) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// 100 is net/http's to send, when the body is asked for.
+	if e.ended || code == http.StatusContinue {
+		return nil
+	}
+	h := e.w.Header()
+	for name, values := range endToEnd(http.Header(header)) {
+		h[name] = values
+	}
+	e.w.WriteHeader(code)
+	clear(h)
+	return nil
+}
+
+func (e *earlyAnswers) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+}

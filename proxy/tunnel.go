@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"pillion/creds"
+)
+
+// handshakeTimeout bounds a tunnel's first bytes and its TLS handshake.
+const handshakeTimeout = 15 * time.Second
+
+// tunnel is what one CONNECT asked for.
+type tunnel struct {
+	host       string // canonical
+	port       uint16
+	chosen     string // the credential that the proxy user named, or ""
+	serverName string // SNI of the client's handshake; set before any request is read
+}
+
+func (t *tunnel) authority() string {
+	return creds.Target{Host: t.host, Port: t.port}.Authority()
+}
+
+// tunnelWriter hands the connection over with what the client sent right behind
+// its CONNECT, which net/http keeps in a buffer and goproxy would lose.
+type tunnelWriter struct {
+	http.ResponseWriter
+	g *gate
+}
+
+// Hijack implements http.Hijacker for goproxy, which does not use the buffers.
+func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	_, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early = append(bytes.Clone(early), w.g.buf[w.g.r:]...)
+	w.g.buf = nil
+	return &tunnelConn{Conn: w.g.Conn, early: early}, nil, nil
+}
+
+// tunnelConn is a client's connection behind CONNECT.
+type tunnelConn struct {
+	net.Conn
+	early  []byte // read before its turn
+	tunnel *tunnel
+	once   sync.Once
+	closed func()
+}
+
+func (c *tunnelConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// peek returns the first byte without taking it.
+func (c *tunnelConn) peek() (byte, error) {
+	if len(c.early) == 0 {
+		var first [1]byte
+		if _, err := io.ReadFull(c.Conn, first[:]); err != nil {
+			return 0, err
+		}
+		c.early = append(c.early, first[0])
+	}
+	return c.early[0], nil
+}
+
+// Close implements net.Conn.
+func (c *tunnelConn) Close() error {
+	c.once.Do(func() {
+		if c.closed != nil {
+			c.closed()
+		}
+	})
+	return c.Conn.Close()
+}
+
+// CloseWrite ends one direction.
+func (c *tunnelConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// tunnelUnder finds the tunnel below a connection whose TLS we ended.
+func tunnelUnder(c net.Conn) *tunnel {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if t, ok := c.(*tunnelConn); ok {
+		return t.tunnel
+	}
+	return nil
+}
+
+// connect answers a CONNECT; goproxy has taken the connection over for us.
+// Targets that will be refused get a tunnel all the same, and the problem
+// document inside: clients do not show what a refused CONNECT says.
+func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
+	x := newExchange(r)
+	x.entry.Host, x.entry.Path = r.RequestURI, ""
+	client, ok := conn.(*tunnelConn)
+	if !ok {
+		_ = conn.Close() // only tunnelWriter makes them
+		return
+	}
+	t, err := s.newTunnel(r)
+	if err == nil {
+		err = s.reserve(client)
+	}
+	if err != nil {
+		s.answerRaw(client, x, err)
+		_ = client.Close()
+		return
+	}
+	client.tunnel = t
+	x.entry.Host = t.authority()
+	if s.config.Load().Tunnel && !s.Table().HasOrigin("https", t.host, t.port) {
+		s.splice(client, x)
+		return
+	}
+	if err := s.terminate(client); err != nil {
+		var p *problem
+		if errors.As(err, &p) {
+			s.answerRaw(client, x, err)
+		}
+		_ = client.Close()
+	}
+}
+
+// reserve counts a tunnel in, and arranges for its end to count it out.
+func (s *Server) reserve(c *tunnelConn) error {
+	if n := s.tunnels.Add(1); s.MaxTunnels > 0 && n > int64(s.MaxTunnels) {
+		s.tunnels.Add(-1)
+		return &problem{kind: kindOverloaded, detail: "All tunnels that the open-files limit allows are in use.", retryAfter: time.Second}
+	}
+	s.Metrics.tunnels.Inc()
+	c.closed = func() {
+		s.Metrics.tunnels.Dec()
+		s.tunnels.Add(-1)
+	}
+	return nil
+}
+
+var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
+
+// terminate ends the client's TLS and gives the connection to the inner server.
+// A problem in return is for the client to read; other errors are only an end.
+func (s *Server) terminate(client *tunnelConn) error {
+	deadline := time.Now().Add(handshakeTimeout)
+	_ = client.SetDeadline(deadline)
+	if _, err := client.Write(established); err != nil {
+		return err
+	}
+	first, err := client.peek()
+	if err != nil {
+		return err // left again: some clients open tunnels ahead of need
+	}
+	const tlsHandshakeRecord = 0x16
+	if first != tlsHandshakeRecord {
+		return badRequest("what came through CONNECT is not TLS; for plain HTTP to the tool's name send the absolute form http://host/ without CONNECT")
+	}
+	ctx, cancel := context.WithDeadline(s.stopped, deadline)
+	defer cancel()
+	conn := tls.Server(client, s.tls)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		s.logHandshake(client, err)
+		return err
+	}
+	_ = client.SetDeadline(time.Time{})
+	state := conn.ConnectionState()
+	client.tunnel.serverName = state.ServerName
+	var inner net.Conn = conn
+	if state.NegotiatedProtocol != "h2" {
+		inner = &gate{Conn: conn, tunnel: client.tunnel, refuse: s.refuseRaw}
+	}
+	if !s.handoff.give(inner) {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// logHandshake says why no request will come: nearly always a client that does
+// not know our CA, which nobody else can tell the connector's developer.
+func (s *Server) logHandshake(client *tunnelConn, err error) {
+	p := badRequestProblem("The client ended the TLS handshake: it does not trust pillion's CA. Point it to ca-bundle.crt; \"pillion env\" prints the variables, \"pillion doctor\" checks them.")
+	var alert tls.AlertError
+	if !errors.As(err, &alert) {
+		p = badRequestProblem("The TLS handshake with the client did not come to its end: it offers no TLS 1.2 or 1.3, or left.")
+	}
+	x := &exchange{entry: Entry{Time: time.Now(), Method: http.MethodConnect, Host: client.tunnel.authority(), Protocol: "HTTP/1.1"}}
+	x.fail(p)
+	x.entry.Status = 0 // nobody was answered
+	s.Metrics.refusals.WithLabelValues(p.name).Inc()
+	s.log(&x.entry)
+}
+
+func badRequestProblem(detail string) *problem { return &problem{kind: kindBadRequest, detail: detail} }
+
+// tunnelTLS is the one configuration of all tunnels: shared, so that session
+// tickets work. HTTP/1.1 is preferred: one request costs less than half of what
+// it costs over HTTP/2. The post-quantum key exchange is left out: the client is
+// on this machine, and it costs a quarter more CPU a connection.
+func (s *Server) tunnelTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:       tls.VersionTLS12,
+		NextProtos:       []string{"http/1.1", "h2"},
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			host := hello.ServerName
+			if host == "" {
+				t := tunnelUnder(hello.Conn)
+				if t == nil {
+					return nil, errors.New("no tunnel below this connection")
+				}
+				host = t.host
+			}
+			return s.CA.Leaf(hello.Context(), host)
+		},
+	}
+}
+
+// splice passes a tunnel on untouched, to a target that no credential has.
+func (s *Server) splice(client *tunnelConn, x *exchange) {
+	defer client.Close()
+	s.Metrics.misses.WithLabelValues(actionTunnel).Inc()
+	ctx, cancel := context.WithTimeout(s.stopped, handshakeTimeout)
+	defer cancel()
+	tool, err := s.config.Load().dialTunnel(ctx, client.tunnel)
+	if err != nil {
+		s.answerRaw(client, x, err)
+		return
+	}
+	defer tool.Close()
+	if _, err := client.Write(established); err != nil {
+		return
+	}
+	s.spliced.Add(1)
+	defer s.spliced.Done()
+	in, out := s.join(client, tool)
+	x.in.Add(in)
+	x.entry.Status, x.entry.In, x.entry.Out = http.StatusOK, in, out
+	x.entry.Duration = time.Since(x.entry.Time)
+	s.Metrics.count(&x.entry, 0)
+	s.log(&x.entry)
+}
+
+// dialTunnel connects to the target of a blind tunnel, by the company's proxy
+// where there is one.
+func (c *running) dialTunnel(ctx context.Context, t *tunnel) (net.Conn, error) {
+	if err := c.judge(t.host); err != nil {
+		return nil, err
+	}
+	if c.UpstreamProxy == nil {
+		return c.Guard.DialContext(ctx, "tcp", t.authority())
+	}
+	return dialThrough(ctx, c.UpstreamProxy, t.authority())
+}
