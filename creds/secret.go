@@ -17,7 +17,10 @@ import (
 // It is pointer-backed because fmt reads unexported struct fields by
 // reflection, without calling String: of a pointer it prints an address.
 // Reveal is the one way out, so that every use can be found by its name.
-type Secret struct{ value *string }
+type Secret struct {
+	_     [0]func() // so that == does not compile: it would compare addresses
+	value *string
+}
 
 const redacted = "[secret]"
 
@@ -28,7 +31,7 @@ func NewSecret(value string) Secret {
 	if value == "" {
 		return Secret{}
 	}
-	return Secret{&value}
+	return Secret{value: &value}
 }
 
 // Reveal returns the value itself. What receives it must not print it.
