@@ -110,7 +110,7 @@ type upstream struct{ s *Server }
 
 func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := u.s.config.Load()
-	if err := c.judge(r.URL.Hostname()); err != nil {
+	if err := c.judge(r.URL.Host); err != nil {
 		return nil, err
 	}
 	return c.transport.RoundTrip(r)
@@ -192,7 +192,7 @@ func (s *Server) authorize(x *exchange, r *http.Request, c *creds.Credential) (*
 // send asks the tool, and takes the time of it.
 func (s *Server) send(x *exchange, out *http.Request) (*http.Response, error) {
 	c := s.config.Load()
-	if err := c.judge(x.target.Host); err != nil {
+	if err := c.judge(x.target.Authority()); err != nil {
 		return nil, err
 	}
 	begin := time.Now()

@@ -125,6 +125,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 	announced := len(resp.Trailer)
 	for name := range resp.Trailer {
 		h.Add("Trailer", name)
+		delete(h, "Content-Length") // HTTP/1.1 has room for trailers behind chunks alone
 	}
 	if s.closing(r) {
 		h.Set("Connection", "close")

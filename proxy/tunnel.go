@@ -267,7 +267,7 @@ func (s *Server) splice(client *tunnelConn, x *exchange) {
 // dialTunnel connects to the target of a blind tunnel, by the company's proxy
 // where there is one.
 func (c *running) dialTunnel(ctx context.Context, t *tunnel) (net.Conn, error) {
-	if err := c.judge(t.host); err != nil {
+	if err := c.judge(t.authority()); err != nil {
 		return nil, err
 	}
 	if c.UpstreamProxy == nil {
