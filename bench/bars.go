@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// bar is a promise of pillion's that a run can hold it to.
+type bar struct {
+	Name  string
+	Got   float64
+	Limit float64
+	Under bool // the limit itself is too much
+	Unit  string
+}
+
+const (
+	keptBar    = "PASS"
+	missedBar  = "FAIL"
+	unknownBar = "----" // not measured in this run
+)
+
+func (b bar) verdict() string {
+	switch {
+	case math.IsNaN(b.Got):
+		return unknownBar
+	case b.Got < b.Limit || !b.Under && b.Got == b.Limit:
+		return keptBar
+	default:
+		return missedBar
+	}
+}
+
+func (b bar) String() string {
+	words := "at most"
+	if b.Under {
+		words = "under"
+	}
+	return fmt.Sprintf("%s  %s: %s%s (%s %g%s)", b.verdict(), b.Name, number(b.Got), b.Unit, words, b.Limit, b.Unit)
+}
+
+// bars judges a run.
+func bars(r *results) []bar {
+	cpu := r.series("h1-1k", peerPillion, cpuOf)
+	to := func(peer string) float64 { return pairedRatio(cpu, r.series("h1-1k", peer, cpuOf)) }
+	first, ready, idle := r.beginning(peerPillion)
+	return []bar{
+		{Name: "first start to ready, keys made and files published", Got: first, Limit: 150, Under: true, Unit: " ms"},
+		{Name: "start to ready", Got: ready, Limit: 150, Under: true, Unit: " ms"},
+		{Name: "idle RSS", Got: idle / (1 << 20), Limit: 20, Under: true, Unit: " MiB"},
+		{Name: "HTTP/1.1 CPU a request, to nginx", Got: to(peerNginx), Limit: 2.8, Unit: " x"},
+		{Name: "HTTP/1.1 CPU a request, to squid", Got: to(peerSquid), Limit: 1, Under: true, Unit: " x"},
+		{Name: "HTTP/1.1 CPU a request, to goproxy as it comes", Got: to(peerGoproxy), Limit: 0.2, Unit: " x"},
+		{Name: "memory of an idle tunnel", Got: r.Tunnels.each() / 1000, Limit: 50, Unit: " KB"},
+	}
+}
+
+// each is NaN where no tunnels were held, or where some were not alive: cheap memory for dead connections proves nothing.
+func (t tunnels) each() float64 {
+	if t.Count == 0 || t.Err != "" || t.Alive != t.Count {
+		return math.NaN()
+	}
+	return t.Each
+}
+
+func cpuOf(s sample) float64 { return s.CPU }
+
+// series gathers a figure of one peer under one load by round. Failed runs are left out.
+func (r *results) series(scenario, peer string, figure func(sample) float64) map[int]float64 {
+	byRound := make(map[int]float64)
+	for _, s := range r.Samples {
+		if s.Scenario == scenario && s.Peer == peer && s.Err == "" {
+			byRound[s.Round] = figure(s)
+		}
+	}
+	return byRound
+}
+
+// beginning is the median first start and later start in milliseconds, and the idle memory in bytes.
+func (r *results) beginning(peer string) (first, ready, idle float64) {
+	var firsts, readies, idles []float64
+	for _, b := range r.Beginnings {
+		if b.Peer == peer {
+			firsts = append(firsts, microseconds(b.First)/1000)
+			readies = append(readies, microseconds(b.Ready)/1000)
+			idles = append(idles, b.IdleRSS)
+		}
+	}
+	return median(firsts), median(readies), median(idles)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// machine is where and with what a run was made: a figure without it means nothing.
+type machine struct {
+	CPU      string
+	Cores    int
+	MemoryGB float64
+	Kernel   string
+	Go       string
+	Date     time.Time
+	Versions []string // of the peers
+	Command  string
+}
+
+func lookAround(l *lab, args []string) machine {
+	m := machine{
+		CPU:     field1("/proc/cpuinfo", "model name"),
+		Cores:   runtime.NumCPU(),
+		Kernel:  kernel(),
+		Go:      runtime.Version(),
+		Date:    time.Now(),
+		Command: "make bench",
+	}
+	if len(args) > 0 {
+		m.Command = strings.Join(append([]string{"go run ."}, args...), " ")
+	}
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) == nil {
+		m.MemoryGB = float64(info.Totalram) * float64(info.Unit) / 1e9
+	}
+	m.Versions = l.versions()
+	return m
+}
+
+func (l *lab) versions() []string {
+	var versions []string
+	if l.pillion != "none" {
+		text, _ := exec.Command(l.pillion, "version").Output()
+		line, _, _ := cutLine(strings.TrimSpace(string(text)))
+		versions = append(versions, strings.TrimSpace(line)+" ("+builtWith(l.pillion)+")")
+	}
+	if program, err := findProgram("nginx"); err == nil {
+		version := strings.TrimPrefix(says("nginx version", program, "-V"), "nginx version: ")
+		tls, _, _ := strings.Cut(strings.TrimPrefix(says("built with OpenSSL", program, "-V"), "built with "), "  ")
+		versions = append(versions, version+" ("+tls+")")
+	}
+	if program, err := findProgram("squid"); err == nil {
+		versions = append(versions, strings.ReplaceAll(says("Version", program, "-v"), "Squid Cache: Version ", "squid/"))
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if strings.HasSuffix(module.Path, "/goproxy") {
+				versions = append(versions, "goproxy "+module.Version)
+			}
+		}
+	}
+	return versions
+}
+
+// field1 is the value of the first line "key : value" of a file.
+func field1(file, key string) string {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == key {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
+func kernel() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return runtime.GOOS
+	}
+	return "Linux " + strings.TrimSpace(string(text))
+}
+
+// String is the paragraph above the tables.
+func (m machine) String() string {
+	return fmt.Sprintf("Measured on %s: %s, %d cores, %.0f GB of memory, %s, %s; peers: %s. Command: `%s`.",
+		m.Date.UTC().Format("2006-01-02"), m.CPU, m.Cores, m.MemoryGB, m.Kernel, m.Go, strings.Join(m.Versions, ", "), m.Command)
+}

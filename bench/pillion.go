@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// pillionConfig names both of the origin's listeners by one credential each, since a credential is for one port.
+const pillionConfig = `proxy:
+  listen: %s
+metrics:
+  listen: %s
+upstream:
+  ca_file: %s
+  allow: [127.0.0.0/8]
+  resolve: {%s: 127.0.0.1}
+drain: 1s
+`
+
+// startPillion makes a state directory with the credentials, starts pillion twice in it and keeps the second: First is the start that makes its keys and
+// publishes its files, Ready every later one.
+func startPillion(ctx context.Context, l *lab, dir string) (*running, error) {
+	r := &running{ca: filepath.Join(dir, "state", "public", "ca.crt"), injects: true}
+	var err error
+	if r.proxy, err = freePort(); err != nil {
+		return nil, err
+	}
+	if r.metrics, err = freePort(); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf(pillionConfig, r.proxy, r.metrics, l.pki.CACert, originName)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	if err := l.setCredentials(ctx, dir, config); err != nil {
+		return nil, err
+	}
+	args := []string{l.pillion, "run", "--config", config, "--state", filepath.Join(dir, "state")}
+	for range 2 {
+		r.stop()
+		r.First = r.Ready
+		if r.process, err = start(dir, peerPillion, args); err != nil {
+			return nil, err
+		}
+		if err := r.await(ctx, func() bool { return isReady(r.metrics) }); err != nil {
+			r.stop()
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (l *lab) setCredentials(ctx context.Context, dir, config string) error {
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte(l.token), 0o600); err != nil {
+		return err
+	}
+	for name, addr := range map[string]string{"bench-http1": l.addrs.HTTP1, "bench-http2": l.addrs.HTTP2} {
+		cmd := exec.CommandContext(ctx, l.pillion, "credential", "set", name, "--url", "https://"+authority(addr)+"/",
+			"--authorization", "bearer", "--token-file", token, "--config", config, "--state", filepath.Join(dir, "state"))
+		cmd.Env = withoutProxies(os.Environ())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("storing a credential: %w: %s", err, out)
+		}
+	}
+	return nil
+}
+
+func isReady(metrics string) bool {
+	client := http.Client{Timeout: time.Second}
+	response, err := client.Get("http://" + metrics + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// builtWith is the Go version of a binary.
+func builtWith(file string) string {
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return info.GoVersion
+}
+
+func splitAuthority(addr string) (host, port string) {
+	host, port, _ = net.SplitHostPort(authority(addr))
+	return host, port
+}
