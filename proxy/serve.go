@@ -25,7 +25,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.finish(w, x)
 
 	early := &earlyAnswers{w: w}
-	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send}))
+	if r.ProtoAtLeast(1, 1) { // HTTP/1.0 knows no 1xx
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send}))
+	}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		_ = http.NewResponseController(w).EnableFullDuplex() // an answer may come before the upload's end
 	}

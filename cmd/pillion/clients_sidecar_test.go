@@ -17,6 +17,7 @@ import (
 type sidecarProcess struct {
 	binary, state, config string
 	proxy, metrics        string // where it listens
+	process               *os.Process
 }
 
 // newSidecar builds pillion and configures it for origin; start starts it.
@@ -65,6 +66,7 @@ func (s *sidecarProcess) start(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.process = command.Process
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 	t.Cleanup(func() {
