@@ -25,7 +25,7 @@ upstream:
   # demo.example is the demonstration origin: on loopback, which is refused
   # unless listed, and with a certificate of a CA of its own.
   resolve: {demo.example: "$demo"}
-  allow: ["$demo"]
+  allow: [demo.example]
   ca_file: demo/ca.crt
 EOF
 

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"pillion/creds"
+	"pillion/creds/filestore"
+)
+
+const checkUsage = `Examine the configuration and the stored credentials, and start nothing.
+
+Usage:
+    pillion check [--config FILE] [--state DIR]
+
+Exit status 1 when run would refuse to start. What run would start with, but
+somebody should look at (two credentials for one URL, a record that cannot be
+read, a role that this build does not have), is said and is no failure.
+
+Example:
+    pillion check --config pillion.yaml && systemctl reload pillion
+`
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Examine configuration and credentials", Long: checkUsage, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
+	}
+}
+
+func (a *app) check(ctx context.Context) error {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if problems := c.checkFiles(); len(problems) > 0 {
+		return &problemsError{"the configuration", problems}
+	}
+	name := c.file
+	if name == "" {
+		name = "the default configuration"
+	}
+	fmt.Fprintf(a.stdout, "configuration: %s: good\n", name)
+	for _, note := range c.notes {
+		fmt.Fprintln(a.stdout, "note: "+note)
+	}
+	if c.Proxy.Listen != off && c.Proxy.AllowUIDs == nil && c.Proxy.ClientTokenFile == "" && a.getenv("KUBERNETES_SERVICE_HOST") == "" {
+		fmt.Fprintf(a.stdout, "note: the proxy serves processes of uid %d, and any of them could read its memory as well: on a machine that is shared, give pillion a user of its own and list the connectors' in proxy.allow_uids\n", os.Geteuid())
+	}
+	return a.checkStore(ctx, c)
+}
+
+// checkStore does not make a store: that is for run and credential set.
+func (a *app) checkStore(ctx context.Context, c *config) error {
+	if _, err := os.Stat(c.Store.File.Path); os.IsNotExist(err) {
+		fmt.Fprintf(a.stdout, "store: %s: not made yet\n", c.Store.File.Path)
+		return nil
+	}
+	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
+	if err != nil {
+		return fmt.Errorf("opening the credential store: %w", err)
+	}
+	live := &creds.Live{Store: store, Names: c.names()}
+	if err := live.Reload(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "store: %s: %d credentials\n", c.Store.File.Path, live.Table().Len())
+	for _, bad := range live.Bad() {
+		fmt.Fprintf(a.stdout, "note: credential %s is skipped: %s\n", bad.Name, oneLine(bad.Problem))
+	}
+	for _, names := range live.Table().Overlaps() {
+		fmt.Fprintf(a.stdout, "note: %s have the same instance URL: a request must choose by name, as the proxy user\n", strings.Join(names, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"pillion/creds"
+	"pillion/creds/filestore"
+)
+
+const credentialUsage = `Manage the stored credentials. Secrets are written, never shown.
+
+Usage:
+    pillion credential list [-o text|json]
+    pillion credential get NAME [-o text|json]
+    pillion credential set NAME --url URL --authorization TYPE ...
+    pillion credential delete NAME [--yes]
+    pillion credential test NAME
+    pillion credential import FILE.yaml
+
+A running pillion takes a change over at once, for its next request.
+
+Example:
+    pillion credential list
+`
+
+func (a *app) credentialCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "credential", Short: "list, get, set, delete, test, import", Long: credentialUsage, Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("which command? see pillion credential --help")
+		},
+	}
+	cmd.AddCommand(a.credentialList(), a.credentialGet(), a.credentialSet(), a.credentialDelete(), a.credentialTest(), a.credentialImport())
+	return cmd
+}
+
+// openStore opens the store that the configuration names.
+func (a *app) openStore() (*config, creds.Store, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the credential store: %w", err)
+	}
+	return c, store, nil
+}
+
+const credentialListUsage = `List the stored credentials.
+
+Usage:
+    pillion credential list [-o text|json]
+
+    -o, --output FORMAT  text (default) or json
+
+Example:
+    pillion credential list -o json
+`
+
+// listed is a credential in the list.
+type listed struct {
+	Name          string   `json:"name"`
+	Protocol      string   `json:"protocol,omitempty"`
+	URL           string   `json:"url,omitempty"`
+	Authorization string   `json:"authorization,omitempty"`
+	Problem       string   `json:"problem,omitempty"`
+	SameURL       []string `json:"same_url,omitempty"`
+}
+
+func (a *app) credentialList() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "list", Short: "The stored credentials", Long: credentialListUsage, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			_, store, err := a.openStore()
+			if err != nil {
+				return err
+			}
+			all, err := listCredentials(cmd.Context(), store)
+			if err != nil {
+				return fmt.Errorf("listing credentials: %w", err)
+			}
+			if output == "json" {
+				return printJSON(a.stdout, all)
+			}
+			printList(a.stdout, all)
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "")
+	return cmd
+}
+
+func listCredentials(ctx context.Context, store creds.Store) ([]listed, error) {
+	usable, bad, err := creds.ListPublic(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	all := []listed{}
+	for _, c := range usable {
+		all = append(all, listed{Name: c.Name, Protocol: string(c.Protocol), URL: c.URL, Authorization: string(c.Authorization)})
+	}
+	for _, b := range bad {
+		all = append(all, listed{Name: b.Name, Problem: oneLine(b.Problem)})
+	}
+	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })
+	for _, names := range creds.NewTable(usable).Overlaps() {
+		for i := range all {
+			if slices.Contains(names, all[i].Name) {
+				all[i].SameURL = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == all[i].Name })
+			}
+		}
+	}
+	return all, nil
+}
+
+func printList(w io.Writer, all []listed) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "no credentials; pillion help credential set says how to make one")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tURL\tAUTHORIZATION\tNOTE")
+	for _, l := range all {
+		note := l.Problem
+		if len(l.SameURL) > 0 {
+			note = "same URL as " + strings.Join(l.SameURL, ", ") + ": ambiguous"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Name, l.URL, l.Authorization, note)
+	}
+	_ = t.Flush()
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+const credentialGetUsage = `Show a credential. Of a secret it says that it is stored, never what it is.
+
+Usage:
+    pillion credential get NAME [-o text|json]
+
+    -o, --output FORMAT  text (default) or json
+
+Example:
+    pillion credential get jira
+`
+
+func (a *app) credentialGet() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "get", Short: "Show a credential, without its secrets", Long: credentialGetUsage, Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, "text", "json"); err != nil {
+				return err
+			}
+			_, store, err := a.openStore()
+			if err != nil {
+				return err
+			}
+			c, stored, err := creds.LoadPublic(cmd.Context(), store, args[0])
+			if err != nil {
+				return noSuchCredential(args[0], err)
+			}
+			fields := publicFields(c, stored)
+			if output == "json" {
+				return printJSON(a.stdout, fieldsObject(fields))
+			}
+			for _, f := range fields {
+				fmt.Fprintf(a.stdout, "%s: %v\n", f.name, f.value)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "")
+	return cmd
+}
+
+func noSuchCredential(name string, err error) error {
+	if errors.Is(err, creds.ErrNotFound) {
+		return fmt.Errorf("there is no credential %q; pillion credential list shows those that are", name)
+	}
+	return fmt.Errorf("reading the credential %s: %w", name, err)
+}
+
+type publicField struct {
+	name  string
+	value any
+}
+
+// publicFields are the fields that are set, under the names of the import file.
+func publicFields(c *creds.Credential, stored []string) []publicField {
+	var fields []publicField
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, publicField{name, value})
+		}
+	}
+	add("name", c.Name)
+	add("protocol", string(c.Protocol))
+	add("url", c.URL)
+	add("authorization", string(c.Authorization))
+	add("username", c.Username)
+	if c.HeaderPrefix != nil {
+		fields = append(fields, publicField{"header_prefix", *c.HeaderPrefix})
+	}
+	add("api_key_header", c.APIKeyHeader)
+	add("api_key_query", c.APIKeyQuery)
+	add("client_id", c.ClientID)
+	add("access_token_url", c.AccessTokenURL)
+	add("authorization_url", c.AuthorizationURL)
+	add("scope", c.Scope)
+	add("auth_style", string(c.AuthStyle))
+	for _, name := range sortedKeys(c.Params) {
+		add("param."+name, c.Params[name])
+	}
+	for _, key := range c.HostKeys {
+		add("host_key", key)
+	}
+	for _, name := range slices.Sorted(slices.Values(stored)) {
+		add(strings.Replace(name, "header:", "header.", 1), "stored")
+	}
+	return fields
+}
+
+func fieldsObject(fields []publicField) map[string]any {
+	object := map[string]any{}
+	for _, f := range fields {
+		if f.name == "host_key" {
+			keys, _ := object[f.name].([]any)
+			object[f.name] = append(keys, f.value)
+			continue
+		}
+		object[f.name] = f.value
+	}
+	return object
+}
+
+const credentialDeleteUsage = `Delete a credential with its secrets and tokens.
+
+Usage:
+    pillion credential delete NAME [--yes]
+
+It asks first. Without a terminal to ask on, --yes is needed.
+
+    --yes  do not ask
+
+Example:
+    pillion credential delete jira --yes
+`
+
+func (a *app) credentialDelete() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "delete", Short: "Delete a credential", Long: credentialDeleteUsage, Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := args[0]
+			c, store, err := a.openStore()
+			if err != nil {
+				return err
+			}
+			if _, err := store.Get(cmd.Context(), creds.KeyCredentials+name); err != nil {
+				return noSuchCredential(name, err)
+			}
+			if !yes {
+				if err := a.confirm("Delete the credential " + name + " and its secrets?"); err != nil {
+					return err
+				}
+			}
+			if err := creds.Remove(cmd.Context(), store, name); err != nil {
+				return fmt.Errorf("deleting the credential %s: %w", name, err)
+			}
+			a.reloadRunning(cmd.Context(), c)
+			fmt.Fprintln(a.stdout, "deleted "+name)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "")
+	return cmd
+}
+
+func (a *app) confirm(question string) error {
+	if !isTerminal(a.stdin) {
+		return usagef("nothing was deleted: there is no terminal to ask on, so say --yes")
+	}
+	fmt.Fprint(a.stderr, question+" [y/N] ")
+	answer, _ := bufio.NewReader(a.stdin).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing was deleted")
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"pillion/creds"
+)
+
+const credentialSetUsage = `Make a credential, or change one: what is not given stays as it is.
+
+Usage:
+    pillion credential set NAME --url URL --authorization TYPE [FLAGS]
+
+    --url URL             instance URL: https://host[:port]/[prefix/] or sftp://host:port/
+    --authorization TYPE  none, basic, bearer, api-key, oauth2-client-credentials,
+                          oauth2-authorization-code, oauth2-password, login
+  basic, oauth2-password, login:
+    --username NAME
+    --password-file F
+  bearer:
+    --token-file F
+    --header-prefix P     before the token, also of oauth2: default Bearer; may be ""
+                          or end in = to stand without a space
+  api-key:
+    --api-key-file F
+    --api-key-header N    send it in this header,
+    --api-key-query N     or in this query parameter
+  oauth2:
+    --client-id ID
+    --client-secret-file F
+    --access-token-url URL
+    --authorization-url URL
+    --scope S
+    --auth-style STYLE    client id and secret in a header (default) or body
+    --param K=V           one more parameter of the token request; repeatable
+  login:
+    --login-template F    the request that returns a token
+  any:
+    --header-file NAME=F  one more header field, its value from a file; repeatable
+  sftp:
+    --private-key-file F  instead of a password
+    --host-key LINE       a key of the server, as in known_hosts; repeatable
+
+A secret is never a flag's value: F is a file, or - for standard input (one of
+them). One line end at its end is dropped. Changing host, port, token URL or host
+key asks for all secrets again, so that a stored one cannot be aimed elsewhere.
+
+Example:
+    pillion credential set jira --url https://example.atlassian.net/ \
+        --authorization basic --username me@example.com --password-file -
+`
+
+// setFlags are the flags of credential set.
+type setFlags struct {
+	url, authorization, username, headerPrefix string
+	clientID, accessTokenURL, authorizationURL string
+	scope, authStyle                           string
+	apiKeyHeader, apiKeyQuery                  string
+	params, headerFiles, hostKeys              []string
+	files                                      map[string]*string // flag -> file
+}
+
+// secretFlags are the flags that name a secret's file, and the secret's name.
+var secretFlags = []struct{ flag, secret string }{
+	{"password-file", "password"},
+	{"token-file", "token"},
+	{"api-key-file", "api_key"},
+	{"client-secret-file", "client_secret"},
+	{"private-key-file", "private_key"},
+	{"login-template", "login_template"},
+}
+
+func (a *app) credentialSet() *cobra.Command {
+	f := &setFlags{files: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use: "set", Short: "Make or change a credential", Long: credentialSetUsage, Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.setCredential(cmd.Context(), args[0], f, cmd.Flags())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.url, "url", "", "")
+	flags.StringVar(&f.authorization, "authorization", "", "")
+	flags.StringVar(&f.username, "username", "", "")
+	flags.StringVar(&f.headerPrefix, "header-prefix", "", "")
+	flags.StringVar(&f.clientID, "client-id", "", "")
+	flags.StringVar(&f.accessTokenURL, "access-token-url", "", "")
+	flags.StringVar(&f.authorizationURL, "authorization-url", "", "")
+	flags.StringVar(&f.scope, "scope", "", "")
+	flags.StringVar(&f.authStyle, "auth-style", "", "")
+	flags.StringVar(&f.apiKeyHeader, "api-key-header", "", "")
+	flags.StringVar(&f.apiKeyQuery, "api-key-query", "", "")
+	flags.StringArrayVar(&f.params, "param", nil, "")
+	flags.StringArrayVar(&f.headerFiles, "header-file", nil, "")
+	flags.StringArrayVar(&f.hostKeys, "host-key", nil, "")
+	for _, s := range secretFlags {
+		f.files[s.flag] = flags.String(s.flag, "", "")
+	}
+	return cmd
+}
+
+func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given *pflag.FlagSet) error {
+	cfg, store, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	old, stored, err := creds.LoadPublic(ctx, store, name)
+	if errors.Is(err, creds.ErrNotFound) {
+		old, stored, err = nil, nil, nil
+		if f.url == "" || f.authorization == "" {
+			return usagef("there is no credential %q yet: to make it, --url and --authorization are needed", name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("reading the credential %s: %w", name, err)
+	}
+	c, stored := startingPoint(name, old, stored, f, given)
+	if err := f.apply(c, given); err != nil {
+		return err
+	}
+	fresh, err := a.readSecrets(c, f, given)
+	if err != nil {
+		return err
+	}
+	keep := slices.DeleteFunc(slices.Clone(stored), func(s string) bool { return slices.Contains(fresh, s) })
+	if err := creds.Update(ctx, store, c, keep); err != nil {
+		return storeProblem("storing the credential "+name, err)
+	}
+	a.reloadRunning(ctx, cfg)
+	if old == nil {
+		fmt.Fprintln(a.stdout, "made "+name)
+	} else {
+		fmt.Fprintln(a.stdout, "changed "+name)
+	}
+	return nil
+}
+
+// startingPoint returns what the flags are laid over: the stored credential,
+// without what only its former type had.
+func startingPoint(name string, old *creds.Credential, stored []string, f *setFlags, given *pflag.FlagSet) (*creds.Credential, []string) {
+	if old == nil {
+		return &creds.Credential{Name: name}, nil
+	}
+	c := *old
+	c.Headers = slices.Clone(old.Headers)
+	to := creds.AuthorizationType(f.authorization)
+	if !given.Changed("authorization") || to == old.Authorization {
+		return &c, stored
+	}
+	reset := creds.Credential{
+		Name: c.Name, Protocol: c.Protocol, URL: c.URL, Authorization: to, HostKeys: c.HostKeys, Headers: c.Headers, Version: c.Version,
+	}
+	kept := func(secret string) bool { return strings.HasPrefix(secret, "header:") }
+	if isOAuth2(old.Authorization) && isOAuth2(to) {
+		reset.ClientID, reset.AccessTokenURL, reset.Scope = c.ClientID, c.AccessTokenURL, c.Scope
+		reset.AuthStyle, reset.Params, reset.HeaderPrefix = c.AuthStyle, c.Params, c.HeaderPrefix
+		kept = func(secret string) bool { return strings.HasPrefix(secret, "header:") || secret == "client_secret" }
+	}
+	return &reset, slices.DeleteFunc(slices.Clone(stored), func(s string) bool { return !kept(s) })
+}
+
+func isOAuth2(t creds.AuthorizationType) bool { return strings.HasPrefix(string(t), "oauth2-") }
+
+// apply sets the public fields that were given.
+func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
+	for flag, set := range map[string]func(){
+		"url":               func() { c.URL, c.Protocol = f.url, creds.ProtocolOf(f.url) },
+		"authorization":     func() { c.Authorization = creds.AuthorizationType(f.authorization) },
+		"username":          func() { c.Username = f.username },
+		"header-prefix":     func() { c.HeaderPrefix = &f.headerPrefix },
+		"client-id":         func() { c.ClientID = f.clientID },
+		"access-token-url":  func() { c.AccessTokenURL = f.accessTokenURL },
+		"authorization-url": func() { c.AuthorizationURL = f.authorizationURL },
+		"scope":             func() { c.Scope = f.scope },
+		"auth-style":        func() { c.AuthStyle = creds.AuthStyle(f.authStyle) },
+		"api-key-header":    func() { c.APIKeyHeader, c.APIKeyQuery = f.apiKeyHeader, "" },
+		"api-key-query":     func() { c.APIKeyQuery, c.APIKeyHeader = f.apiKeyQuery, "" },
+		"host-key":          func() { c.HostKeys = f.hostKeys },
+	} {
+		if given.Changed(flag) {
+			set()
+		}
+	}
+	if given.Changed("api-key-header") && given.Changed("api-key-query") {
+		return usagef("--api-key-header and --api-key-query exclude one another: keep one")
+	}
+	if given.Changed("param") {
+		params, err := pairs("--param", f.params)
+		if err != nil {
+			return err
+		}
+		c.Params = params
+	}
+	return nil
+}
+
+func pairs(flag string, list []string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, entry := range list {
+		name, value, ok := strings.Cut(entry, "=")
+		if !ok || name == "" {
+			return nil, usagef("%s must be written NAME=VALUE", flag)
+		}
+		if _, twice := m[name]; twice {
+			return nil, usagef("%s names %s twice", flag, name)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+// readSecrets reads the secrets that were given, and returns their names.
+func (a *app) readSecrets(c *creds.Credential, f *setFlags, given *pflag.FlagSet) ([]string, error) {
+	reader := &secretReader{stdin: a.stdin}
+	var fresh []string
+	for _, s := range secretFlags {
+		if !given.Changed(s.flag) {
+			continue
+		}
+		value, err := reader.read(*f.files[s.flag])
+		if err != nil {
+			return nil, fmt.Errorf("reading --%s: %w", s.flag, err)
+		}
+		*secretField(c, s.secret) = value
+		fresh = append(fresh, s.secret)
+	}
+	if !given.Changed("header-file") {
+		return fresh, nil
+	}
+	files, err := pairs("--header-file", f.headerFiles)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range sortedKeys(files) {
+		value, err := reader.read(files[name])
+		if err != nil {
+			return nil, fmt.Errorf("reading --header-file of %s: %w", name, err)
+		}
+		c.Headers = slices.DeleteFunc(c.Headers, func(h creds.Header) bool { return strings.EqualFold(h.Name, name) })
+		c.Headers = append(c.Headers, creds.Header{Name: name, Value: value})
+		fresh = append(fresh, "header:"+name)
+	}
+	return fresh, nil
+}
+
+// secretField is the field of a secret's name in records and import files.
+func secretField(c *creds.Credential, name string) *creds.Secret {
+	switch name {
+	case "password":
+		return &c.Password
+	case "token":
+		return &c.Token
+	case "api_key":
+		return &c.APIKey
+	case "client_secret":
+		return &c.ClientSecret
+	case "private_key":
+		return &c.PrivateKey
+	case "login_template":
+		return &c.LoginTemplate
+	}
+	panic("no secret is called " + name)
+}
+
+// storeProblem leaves the sentences about a credential's fields as they are.
+func storeProblem(doing string, err error) error {
+	var invalid *creds.InvalidError
+	if errors.As(err, &invalid) {
+		return invalid
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"pillion/creds"
+)
+
+const (
+	// idleBeforeEnd is how long nothing may be under way before a draining
+	// pillion ends: long enough for the next request of a busy connector, which
+	// is still served.
+	idleBeforeEnd = 2 * time.Second
+	// lastAnswers is what requests still get when drain is over.
+	lastAnswers = 2 * time.Second
+)
+
+// drain lets the work under way end. The listeners go on accepting, because a
+// load balancer or a connector notices late that it should go elsewhere; each
+// answer then closes its connection. A second signal ends it at once.
+func (d *daemon) drain(signals <-chan os.Signal) error {
+	d.draining.Store(true)
+	d.ready.Store(false)
+	d.server.Drain()
+	limit := d.config.Load().Drain
+	d.log.Info("draining", "at most", limit.String())
+	over := time.After(limit)
+	begun := time.Now()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for waiting := limit > 0; waiting; {
+		select {
+		case <-signals:
+			d.log.Warn("ended by a second signal")
+			return nil
+		case <-over:
+			waiting = false
+		case <-tick.C:
+			waiting = min(d.server.Idle(), time.Since(begun)) < idleBeforeEnd
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	err := d.server.Shutdown(ctx)
+	d.log.Info("ended", "cut", err != nil)
+	return nil
+}
+
+// status is what the admin socket tells.
+func (d *daemon) status() status {
+	c := d.config.Load()
+	s := status{
+		Version: version, PID: os.Getpid(), Started: d.started, Ready: d.ready.Load(), Draining: d.draining.Load(),
+		Listeners: map[string]string{}, Publish: c.Publish, Unmatched: c.Proxy.Unmatched,
+		InFlight: d.server.InFlight(), Credentials: []credentialStatus{}, Problems: d.lastProblems(),
+	}
+	for role, l := range d.listeners {
+		s.Listeners[role] = l.Addr().String()
+	}
+	for _, credential := range d.live.Table().All() {
+		one := credentialStatus{Name: credential.Name, URL: credential.URL, Authorization: string(credential.Authorization), Token: d.tokenState(credential)}
+		one.Requests, one.Errors, one.P50 = d.requests.of(credential.Name)
+		s.Credentials = append(s.Credentials, one)
+	}
+	for _, bad := range d.live.Bad() {
+		s.Skipped = append(s.Skipped, skippedRecord{bad.Name, oneLine(bad.Problem)})
+	}
+	return s
+}
+
+func (d *daemon) tokenState(c *creds.Credential) tokenState {
+	k := d.keeper.State(c.Name)
+	t := tokenState{State: string(k.Status)}
+	if !hasToken(c) {
+		t.State = "static"
+	}
+	if !k.Expires.IsZero() {
+		t.Issued, t.Expires = &k.Issued, &k.Expires
+	}
+	if k.LastError != nil {
+		t.Error = k.LastError.Error()
+		if k.Detail != "" {
+			t.Error += ": " + k.Detail
+		}
+	}
+	return t
+}
+
+// readiness is what /readyz tells.
+func (d *daemon) readiness() readiness {
+	r := readiness{
+		Ready: d.ready.Load() && d.live.Loaded(), Draining: d.draining.Load(), Store: "ok", Config: "ok",
+		Credentials: d.live.Table().Len(), Skipped: len(d.live.Bad()),
+	}
+	switch {
+	case !d.live.Loaded():
+		r.Store = "unavailable"
+	case d.live.Err() != nil:
+		r.Store = "stale"
+	}
+	if len(d.lastProblems()) > 0 {
+		r.Config = "old"
+	}
+	return r
+}
+
+// lastProblems are why the last reload was refused; none when it was not.
+func (d *daemon) lastProblems() []string {
+	if problems := d.problems.Load(); problems != nil {
+		return *problems
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"pillion/proxy"
+)
+
+const envUsage = `Print the variables that make a client use pillion, for the shell to evaluate.
+
+Usage:
+    pillion env [--java] [--credential NAME] [--no-proxy LIST] [-o sh|json]
+
+The address is that of the running pillion; when none runs, the configuration's.
+Both cases of the proxy variables are set, since some clients obey only one, and
+the certificate variables name the bundle of the system's roots and ours.
+docs/clients.md says what each client obeys.
+
+    --java             also JAVA_TOOL_OPTIONS
+    --credential NAME  use this credential where several match, as the proxy user
+    --no-proxy LIST    more hosts to reach directly, such as .svc,.cluster.local
+    -o, --output FORMAT  sh (default) or json
+
+Where proxy.client_token_file is set, the variables take the token from the file
+when the shell evaluates them; it is not printed.
+
+Example:
+    eval "$(pillion env)"
+`
+
+// envFlags are the flags of env.
+type envFlags struct {
+	java       bool
+	credential string
+	noProxy    string
+	output     string
+}
+
+func (a *app) envCommand() *cobra.Command {
+	var f envFlags
+	cmd := &cobra.Command{
+		Use: "env", Short: "Print the variables that a client needs", Long: envUsage, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(f.output, "sh", "json"); err != nil {
+				return err
+			}
+			return a.env(cmd.Context(), f)
+		},
+	}
+	cmd.Flags().BoolVar(&f.java, "java", false, "")
+	cmd.Flags().StringVar(&f.credential, "credential", "", "")
+	cmd.Flags().StringVar(&f.noProxy, "no-proxy", "", "")
+	cmd.Flags().StringVarP(&f.output, "output", "o", "sh", "")
+	return cmd
+}
+
+func (a *app) env(ctx context.Context, f envFlags) error {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	at, err := a.whereProxy(ctx, c)
+	if err != nil {
+		return err
+	}
+	if c.Proxy.ClientTokenFile != "" && f.output != "sh" {
+		return errors.New("the proxy asks for a token, which is not printed: use the sh output, which takes it from its file")
+	}
+	vars := clientEnvironment(at, c.Proxy.ClientTokenFile, f)
+	if f.output == "json" {
+		object := map[string]string{}
+		for _, v := range vars {
+			object[v.name] = v.value
+		}
+		return printJSON(a.stdout, object)
+	}
+	for _, v := range vars {
+		value := shellQuote(v.value)
+		if v.tokenFile != "" {
+			// The token goes from its file into the shell's variable, unseen here.
+			value = shellQuote(v.before) + `"$(cat ` + shellQuote(v.tokenFile) + `)"` + shellQuote(v.value)
+		}
+		fmt.Fprintf(a.stdout, "export %s=%s\n", v.name, value)
+	}
+	return nil
+}
+
+// proxyPlace is where clients find the proxy and the certificates.
+type proxyPlace struct {
+	address string // host:port
+	publish string
+}
+
+// whereProxy asks the running pillion, else the configuration.
+func (a *app) whereProxy(ctx context.Context, c *config) (proxyPlace, error) {
+	s, err := newAdminClient(c.adminSocket()).status(ctx)
+	if err == nil {
+		if s.Listeners["proxy"] == "" {
+			return proxyPlace{}, errors.New("the running pillion has no proxy: its proxy.listen is off")
+		}
+		return proxyPlace{s.Listeners["proxy"], s.Publish}, nil
+	}
+	if c.Proxy.Listen == off {
+		return proxyPlace{}, errors.New("proxy.listen is off: there is no proxy to use")
+	}
+	host, port, err := net.SplitHostPort(c.Proxy.Listen)
+	if err != nil {
+		return proxyPlace{}, err
+	}
+	if port == "0" {
+		return proxyPlace{}, fmt.Errorf("proxy.listen has port 0, which only a running pillion knows: %w", errNotRunning)
+	}
+	if host == "" || host == "localhost" {
+		host = "127.0.0.1"
+	}
+	return proxyPlace{net.JoinHostPort(host, port), c.Publish}, nil
+}
+
+type envVar struct {
+	name, value       string
+	before, tokenFile string // value follows before and the file's content
+}
+
+// clientEnvironment is the table of docs/clients.md.
+func clientEnvironment(at proxyPlace, tokenFile string, f envFlags) []envVar {
+	bundle := filepath.Join(at.publish, "ca-bundle.crt")
+	noProxy := "localhost,127.0.0.1,::1"
+	if f.noProxy != "" {
+		noProxy += "," + f.noProxy
+	}
+	user := ""
+	if f.credential != "" {
+		user = f.credential + "@"
+	}
+	var vars []envVar
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+		v := envVar{name: name, value: "http://" + user + at.address}
+		if tokenFile != "" {
+			if user == "" {
+				user = "-@"
+			}
+			v = envVar{name: name, before: "http://" + strings.TrimSuffix(user, "@") + ":", tokenFile: tokenFile, value: "@" + at.address}
+		}
+		vars = append(vars, v)
+	}
+	for _, v := range [][2]string{
+		{"NO_PROXY", noProxy}, {"no_proxy", noProxy},
+		{"NODE_USE_ENV_PROXY", "1"},
+		{"SSL_CERT_FILE", bundle}, {"CURL_CA_BUNDLE", bundle}, {"REQUESTS_CA_BUNDLE", bundle},
+		{"AWS_CA_BUNDLE", bundle}, {"GIT_SSL_CAINFO", bundle},
+		{"NODE_EXTRA_CA_CERTS", filepath.Join(at.publish, "ca.crt")},
+	} {
+		vars = append(vars, envVar{name: v[0], value: v[1]})
+	}
+	if f.java {
+		vars = append(vars, envVar{name: "JAVA_TOOL_OPTIONS", value: javaOptions(at, noProxy)})
+	}
+	return vars
+}
+
+// javaOptions names proxy and truststore to a Java virtual machine. Basic login
+// to a proxy is refused on CONNECT unless the list of disabled schemes is emptied.
+func javaOptions(at proxyPlace, noProxy string) string {
+	host, port, _ := net.SplitHostPort(at.address)
+	var direct []string
+	for h := range strings.SplitSeq(noProxy, ",") {
+		if strings.HasPrefix(h, ".") {
+			h = "*" + h
+		}
+		direct = append(direct, h)
+	}
+	options := []string{
+		"-Dhttp.proxyHost=" + host, "-Dhttp.proxyPort=" + port, "-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
+		"-Dhttp.nonProxyHosts=" + strings.Join(direct, "|"),
+		"-Djdk.http.auth.tunneling.disabledSchemes=",
+		"-Djavax.net.ssl.trustStore=" + filepath.Join(at.publish, "truststore.p12"),
+		"-Djavax.net.ssl.trustStoreType=PKCS12",
+		"-Djavax.net.ssl.trustStorePassword=" + proxy.TruststorePassword,
+	}
+	for i, o := range options {
+		if strings.ContainsAny(o, " \t") {
+			options[i] = `"` + o + `"`
+		}
+	}
+	return strings.Join(options, " ")
+}
+
+// shellQuote quotes for a POSIX shell.
+func shellQuote(text string) string {
+	if text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,@=+", r))
+	}) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"pillion/creds"
+	"pillion/creds/token"
+	"pillion/proxy"
+)
+
+// metrics are the program's own series; the proxy's stand in its package. Each
+// is described in docs/metrics.md, which a test holds against the registry.
+type metrics struct {
+	registry *prometheus.Registry
+	proxy    *proxy.Metrics
+
+	credentials     *prometheus.GaugeVec
+	credentialInfo  *prometheus.GaugeVec
+	reloadOK        prometheus.Gauge
+	reloadTime      prometheus.Gauge
+	refreshes       *prometheus.CounterVec
+	refreshErrors   *prometheus.CounterVec
+	refreshDuration *prometheus.HistogramVec
+	tokenExpiry     *prometheus.GaugeVec
+	tokenSuccess    *prometheus.GaugeVec
+	storeRequests   *prometheus.CounterVec
+	storeDuration   prometheus.Histogram
+}
+
+// newMetrics makes a registry of its own: the default one collects whatever a
+// library puts there.
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pillion_" + name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help}, labels)
+	}
+	plain := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help})
+	}
+	m := &metrics{
+		registry:       prometheus.NewRegistry(),
+		credentials:    gauge("credentials", "Credentials in use.", "protocol", "authorization"),
+		credentialInfo: gauge("credential_info", "1 for each credential in use.", "credential", "protocol", "authorization"),
+		reloadOK:       plain("config_last_reload_successful", "1 if the last reload was taken over, 0 if the old configuration was kept."),
+		reloadTime:     plain("config_last_reload_success_timestamp_seconds", "When configuration and credentials were last taken over."),
+		refreshes:      counter("token_refreshes_total", "Token requests, by how they ended.", "credential", "grant", "result"),
+		refreshErrors:  counter("token_refresh_errors_total", "Token requests that failed, by reason.", "credential", "reason"),
+		refreshDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "pillion_token_refresh_duration_seconds", Help: "Time of a token request.",
+			Buckets:                     []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"grant", "result"}),
+		tokenExpiry:   gauge("token_expiry_timestamp_seconds", "When the access token in use expires; 0 before the first.", "credential"),
+		tokenSuccess:  gauge("token_last_success_timestamp_seconds", "When a token request last succeeded; 0 before the first.", "credential"),
+		storeRequests: counter("store_requests_total", "Requests to the credential store, by how they ended.", "operation", "result"),
+		storeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "pillion_store_request_duration_seconds", Help: "Time of a request to the credential store.",
+			Buckets: []float64{.0001, .001, .01, .1, 1, 10},
+		}),
+	}
+	build := gauge("build_info", "1, with the version and the Go release it was built with.", "version", "goversion")
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	m.registry.MustRegister(
+		build, m.credentials, m.credentialInfo, m.reloadOK, m.reloadTime,
+		m.refreshes, m.refreshErrors, m.refreshDuration, m.tokenExpiry, m.tokenSuccess,
+		m.storeRequests, m.storeDuration,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	for _, operation := range storeOperations {
+		for _, result := range storeResults {
+			m.storeRequests.WithLabelValues(operation, result)
+		}
+	}
+	m.proxy = proxy.NewMetrics(m.registry, false)
+	return m
+}
+
+// watch adds the series whose values are asked for when somebody scrapes.
+func (m *metrics) watch(live *creds.Live, ca *proxy.CA) {
+	ask := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help}, value))
+	}
+	ask("store_last_success_timestamp_seconds", "When the credentials were last read from the store.", func() float64 { return seconds(live.LastSuccess()) })
+	ask("store_stale", "1 while the last reading of the store failed and older credentials serve.", func() float64 {
+		if live.Err() != nil {
+			return 1
+		}
+		return 0
+	})
+	ask("ca_expiry_timestamp_seconds", "When our CA's certificate expires.", func() float64 { return seconds(ca.ExpiresAt()) })
+	ask("leaf_cache_entries", "Leaf certificates that are kept for hosts.", func() float64 { return float64(ca.CacheLen()) })
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// reloaded notes how a reload ended.
+func (m *metrics) reloaded(ok bool, now time.Time) {
+	if !ok {
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloadOK.Set(1)
+	m.reloadTime.Set(seconds(now))
+}
+
+// follow starts the series of credentials that came at 0, so that a rate sees
+// their first event, and ends those of credentials that went.
+func (m *metrics) follow(old, current *creds.Table) {
+	m.proxy.Follow(old, current)
+	for _, c := range ended(old, current) {
+		label := prometheus.Labels{"credential": c.Name}
+		for _, v := range []interface {
+			DeletePartialMatch(prometheus.Labels) int
+		}{m.refreshes, m.refreshErrors, m.tokenExpiry, m.tokenSuccess} {
+			v.DeletePartialMatch(label)
+		}
+	}
+	m.credentials.Reset()
+	m.credentialInfo.Reset()
+	for _, c := range current.All() {
+		m.credentials.WithLabelValues(string(c.Protocol), string(c.Authorization)).Inc()
+		m.credentialInfo.WithLabelValues(c.Name, string(c.Protocol), string(c.Authorization)).Set(1)
+		if hasToken(c) {
+			m.startTokenSeries(c)
+		}
+	}
+}
+
+func (m *metrics) startTokenSeries(c *creds.Credential) {
+	for _, result := range []token.Result{token.Success, token.Failure} {
+		m.refreshes.WithLabelValues(c.Name, string(c.Authorization), string(result))
+	}
+	for _, reason := range token.Reasons() {
+		m.refreshErrors.WithLabelValues(c.Name, reason)
+	}
+	m.tokenExpiry.WithLabelValues(c.Name)
+	m.tokenSuccess.WithLabelValues(c.Name)
+}
+
+// hasToken reports whether c's authorization is fetched.
+func hasToken(c *creds.Credential) bool {
+	return isOAuth2(c.Authorization) || c.Authorization == creds.Login
+}
+
+// ended returns the credentials of old whose series end: they are no more, or
+// they are of another type now. An edited one counts on.
+func ended(old, current *creds.Table) []*creds.Credential {
+	var list []*creds.Credential
+	for _, c := range old.All() {
+		if now, ok := current.ByName(c.Name); !ok || now.Authorization != c.Authorization {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// tokenEvent is token.Keeper.OnEvent.
+func (m *metrics) tokenEvent(e token.Event, now time.Time) {
+	m.refreshes.WithLabelValues(e.Credential, string(e.Grant), string(e.Result)).Inc()
+	m.refreshDuration.WithLabelValues(string(e.Grant), string(e.Result)).Observe(e.Took.Seconds())
+	if e.Result == token.Failure {
+		m.refreshErrors.WithLabelValues(e.Credential, e.Reason).Inc()
+		return
+	}
+	m.tokenExpiry.WithLabelValues(e.Credential).Set(seconds(e.Expires))
+	m.tokenSuccess.WithLabelValues(e.Credential).Set(seconds(now))
+}
+
+// The labels of store_requests_total.
+var (
+	storeOperations = []string{"get", "cas", "patch", "list", "delete", "now"}
+	storeResults    = []string{"ok", "not_found", "conflict", "error"}
+)
+
+// countedStore is a Store that counts what is asked of another.
+type countedStore struct {
+	creds.Store
+	metrics *metrics
+}
+
+var _ creds.Store = countedStore{}
+
+func (s countedStore) count(operation string, begin time.Time, err error) {
+	result := "ok"
+	switch {
+	case errors.Is(err, creds.ErrNotFound):
+		result = "not_found"
+	case errors.Is(err, creds.ErrConflict):
+		result = "conflict"
+	case err != nil:
+		result = "error"
+	}
+	s.metrics.storeRequests.WithLabelValues(operation, result).Inc()
+	s.metrics.storeDuration.Observe(time.Since(begin).Seconds())
+}
+
+// Get counts a reading.
+func (s countedStore) Get(ctx context.Context, key string) (creds.Record, error) {
+	begin := time.Now()
+	record, err := s.Store.Get(ctx, key)
+	s.count("get", begin, err)
+	return record, err
+}
+
+// CAS counts a writing.
+func (s countedStore) CAS(ctx context.Context, key string, data creds.Secret, version int) (int, error) {
+	begin := time.Now()
+	v, err := s.Store.CAS(ctx, key, data, version)
+	s.count("cas", begin, err)
+	return v, err
+}
+
+// Patch counts a merging.
+func (s countedStore) Patch(ctx context.Context, key string, data creds.Secret) (int, error) {
+	begin := time.Now()
+	v, err := s.Store.Patch(ctx, key, data)
+	s.count("patch", begin, err)
+	return v, err
+}
+
+// List counts a listing.
+func (s countedStore) List(ctx context.Context, prefix string) ([]string, error) {
+	begin := time.Now()
+	keys, err := s.Store.List(ctx, prefix)
+	s.count("list", begin, err)
+	return keys, err
+}
+
+// Delete counts a removal.
+func (s countedStore) Delete(ctx context.Context, key string) error {
+	begin := time.Now()
+	err := s.Store.Delete(ctx, key)
+	s.count("delete", begin, err)
+	return err
+}
+
+// Now counts a look at the store's clock.
+func (s countedStore) Now(ctx context.Context) (time.Time, error) {
+	begin := time.Now()
+	now, err := s.Store.Now(ctx)
+	s.count("now", begin, err)
+	return now, err
+}

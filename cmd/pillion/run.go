@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pillion/creds"
+	"pillion/creds/filestore"
+	"pillion/creds/token"
+	"pillion/proxy"
+)
+
+const runUsage = `Start the listeners that the configuration names, until SIGTERM or Ctrl-C.
+
+Usage:
+    pillion run [--config FILE] [--state DIR]
+
+Without a configuration: the proxy on 127.0.0.1:3128, metrics and health on
+127.0.0.1:9180, credentials in the embedded store of the state directory.
+
+SIGHUP, a changed file and "credential set" reload configuration and credentials;
+a configuration with problems is refused whole, and the old one stays. SIGTERM
+drains: readiness turns false, what is under way ends, then the process does. A
+second SIGTERM ends it at once. The log goes to standard error, a line a request.
+
+Environment:
+    PILLION_CONFIG, PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
+    PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, PILLION_LOG_LEVEL
+
+Example:
+    PILLION_PROXY_LISTEN=127.0.0.1:3129 pillion run --config pillion.yaml
+`
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Start the listeners", Long: runUsage, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			signals := make(chan os.Signal, 4)
+			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
+			defer signal.Stop(signals)
+			return a.serve(cmd.Context(), signals)
+		},
+	}
+}
+
+// daemon is a running pillion.
+type daemon struct {
+	app     *app
+	log     *slog.Logger
+	level   slog.LevelVar
+	started time.Time
+
+	store    creds.Store
+	live     *creds.Live
+	keeper   *token.Keeper
+	ca       *proxy.CA
+	server   *proxy.Server
+	metrics  *metrics
+	requests *requestLog
+
+	listeners map[string]net.Listener // "proxy", "metrics": complete before ready
+	own       atomic.Pointer[[]netip.AddrPort]
+	ready     atomic.Bool
+	draining  atomic.Bool
+
+	config   atomic.Pointer[config]   // stored by reload alone, read by anybody
+	problems atomic.Pointer[[]string] // of the last reload
+
+	reloading   sync.Mutex // one reload at a time; guards fingerprint
+	fingerprint string
+}
+
+// serve wires everything in the order in which a request travels, and runs
+// until it is told to end.
+func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d, err := a.newDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	admin, err := listenAdmin(d.config.Load().adminSocket())
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := d.listen(); err != nil {
+		return err
+	}
+	failed := make(chan error, 3)
+	d.start(ctx, admin, failed)
+	d.ready.Store(true)
+	d.log.Info("ready", "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				d.reload(ctx)
+				continue
+			}
+			return d.drain(signals)
+		case <-ctx.Done():
+			return d.drain(signals)
+		case err := <-failed:
+			return err
+		}
+	}
+}
+
+// newDaemon reads configuration and credentials, and publishes what clients
+// need: all that can fail without a listener.
+func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	if problems := c.checkFiles(); len(problems) > 0 {
+		return nil, &problemsError{"the configuration", problems}
+	}
+	d := &daemon{app: a, started: time.Now(), metrics: newMetrics(), requests: newRequestLog(), listeners: map[string]net.Listener{}}
+	d.config.Store(c)
+	d.log = newLogger(a.stderr, c.Log.Format, &d.level)
+	d.level.Set(levelOf(c.Log.Level))
+	for _, note := range c.notes {
+		d.log.Warn(note)
+	}
+	d.fingerprint = c.fingerprint()
+	if err := d.makeState(); err != nil {
+		return nil, err
+	}
+	if err := d.openCredentials(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.openProxy(); err != nil {
+		return nil, err
+	}
+	d.metrics.watch(d.live, d.ca)
+	d.metrics.reloaded(true, time.Now())
+	return d, nil
+}
+
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func levelOf(name string) slog.Level {
+	return map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}[name]
+}
+
+// makeState makes the state directory, and closes one that others may enter:
+// its files are closed in any case.
+func (d *daemon) makeState() error {
+	dir := d.config.Load().State
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the state directory: %w; name another with --state or %s", err, envState)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("looking at the state directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+		d.log.Warn("others may list the state directory: run chmod 700 on it", "state", dir)
+	}
+	return nil
+}
+
+// openCredentials opens the store and reads it for the first time.
+func (d *daemon) openCredentials(ctx context.Context) error {
+	c := d.config.Load()
+	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
+	if err != nil {
+		return fmt.Errorf("opening the credential store: %w", err)
+	}
+	d.store = store
+	d.keeper = &token.Keeper{
+		OnEvent: d.tokenEvent,
+		Current: func(name string) (*creds.Credential, bool) { return d.live.Table().ByName(name) },
+	}
+	d.live = &creds.Live{Store: countedStore{store, d.metrics}, OnChange: d.credentialsChanged}
+	d.live.Names = c.names()
+	if err := d.live.Reload(ctx); err != nil {
+		return fmt.Errorf("reading the credentials: %w", err)
+	}
+	d.logSkipped()
+	return nil
+}
+
+func (d *daemon) logSkipped() {
+	for _, bad := range d.live.Bad() {
+		d.log.Warn("a stored credential is skipped", "credential", bad.Name, "problem", bad.Problem)
+	}
+}
+
+// credentialsChanged is creds.Live.OnChange.
+func (d *daemon) credentialsChanged(old, current *creds.Table) {
+	for _, c := range old.All() {
+		now, ok := current.ByName(c.Name)
+		if now != c { // removed or edited; Live keeps the pointer of what did not change
+			d.keeper.Forget(c)
+		}
+		if !ok {
+			d.requests.forget(c.Name)
+		}
+	}
+	d.metrics.follow(old, current)
+}
+
+// tokenEvent is token.Keeper.OnEvent: a line of the log and the metrics.
+func (d *daemon) tokenEvent(e token.Event) {
+	d.metrics.tokenEvent(e, time.Now())
+	attrs := []any{"credential", e.Credential, "grant", string(e.Grant), "ms", milliseconds(e.Took)}
+	if e.Result == token.Success {
+		d.log.Info("token", append(attrs, "token", e.Token, "expires", e.Expires)...)
+		return
+	}
+	d.log.Warn("no token", append(attrs, "reason", e.Reason, "status", e.Status, "code", e.Code, "detail", e.Detail, "advice", token.Advice(e.Reason, e.Code))...)
+}
+
+// openProxy makes the CA, publishes it, and makes the proxy around everything.
+func (d *daemon) openProxy() error {
+	c := d.config.Load()
+	var err error
+	if d.ca, err = proxy.LoadOrCreateCA(c.State, time.Now()); err != nil {
+		return err
+	}
+	if err := d.publish(c); err != nil {
+		return err
+	}
+	d.server = &proxy.Server{
+		Table:      d.live.Table,
+		StoreErr:   d.storeErr,
+		Authorizer: d.keeper,
+		CA:         d.ca,
+		Log:        d.log,
+		Metrics:    d.metrics.proxy,
+		OnEntry:    d.requests.add,
+		MaxTunnels: maxTunnels(),
+	}
+	d.keeper.HTTP = d.server.Upstream()
+	settings, err := d.proxySettings(c)
+	if err != nil {
+		return err
+	}
+	d.server.Configure(settings)
+	return nil
+}
+
+// maxTunnels leaves each tunnel two descriptors (client and tool), and the rest
+// of the process some.
+func maxTunnels() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 512 {
+		return 128
+	}
+	return int(min(limit.Cur, 1<<20)-128) / 2 //nolint:gosec // bounded
+}
+
+// storeErr says why no credential may be used: only when none was ever read.
+// The embedded store has no stale window: what was read last serves on, and
+// store_stale tells.
+func (d *daemon) storeErr() error {
+	if d.live.Loaded() {
+		return nil
+	}
+	if err := d.live.Err(); err != nil {
+		return err
+	}
+	return creds.ErrStoreUnavailable
+}
+
+func (d *daemon) publish(c *config) error {
+	var extra []byte
+	if c.Upstream.CAFile != "" {
+		var err error
+		if extra, err = readCertificates(c.Upstream.CAFile); err != nil {
+			return fmt.Errorf("reading upstream.ca_file: %w", err)
+		}
+	}
+	err := d.ca.Publish(c.Publish, extra)
+	if errors.Is(err, proxy.ErrNoSystemRoots) {
+		d.log.Warn(err.Error())
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("publishing the certificates: %w", err)
+	}
+	return nil
+}
+
+// listen opens the listeners. The proxy's comes last, so that who can connect
+// to it finds everything else in place.
+func (d *daemon) listen() error {
+	c := d.config.Load()
+	for _, l := range []struct{ role, address, key, env string }{
+		{"metrics", c.Metrics.Listen, "metrics.listen", envMetricsListen},
+		{"proxy", c.Proxy.Listen, "proxy.listen", envProxyListen},
+	} {
+		if l.address == off {
+			continue
+		}
+		listener, err := net.Listen("tcp", l.address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("the %s address %s is taken: end what listens there, or choose another one with %s or %s", l.role, l.address, l.key, l.env)
+		}
+		if err != nil {
+			return fmt.Errorf("listening on the %s address %s (%s or %s): %w", l.role, l.address, l.key, l.env, err)
+		}
+		d.listeners[l.role] = listener
+		d.log.Info("listening", "role", l.role, "address", listener.Addr().String())
+	}
+	var own []netip.AddrPort
+	for _, l := range d.listeners {
+		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
+			own = append(own, tcp.AddrPort())
+		}
+	}
+	d.own.Store(&own)
+	return nil
+}
+
+// start serves on all listeners; an error of one ends the program.
+func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- error) {
+	serve := func(role string, f func() error) {
+		go func() {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				failed <- fmt.Errorf("serving %s: %w", role, err)
+			}
+		}()
+	}
+	adminHandler := (&adminServer{reload: d.reload, status: d.status, log: d.requests, pprof: d.config.Load().Admin.PProf}).handler()
+	serve("the admin socket", func() error {
+		return (&http.Server{Handler: adminHandler, ReadHeaderTimeout: 5 * time.Second}).Serve(admin)
+	})
+	if l := d.listeners["metrics"]; l != nil {
+		serve("metrics", func() error { return metricsServer(metricsHandler(d.metrics.registry, d.readiness)).Serve(l) })
+	}
+	if l := d.listeners["proxy"]; l != nil {
+		serve("the proxy", func() error { return d.server.Serve(l) })
+	}
+	go func() {
+		if err := watch(ctx, func() []string { return d.config.Load().watchedDirs() }, func() { d.reloadIfChanged(ctx) }); err != nil {
+			d.log.Warn("changed files are noticed late: file events are not available", "error", err.Error())
+		}
+	}()
+}
+
+func (d *daemon) close() {
+	for _, l := range d.listeners {
+		l.Close()
+	}
+	if closer, ok := d.store.(io.Closer); ok {
+		closer.Close()
+	}
+}

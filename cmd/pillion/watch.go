@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// settleTime joins the several events of one edit.
+	settleTime = 100 * time.Millisecond
+	// pollInterval finds what events do not tell: on a network file system, where
+	// inotify has run out, behind a symbolic link to another directory.
+	pollInterval = 30 * time.Second
+)
+
+// watch calls changed when a file that the configuration depends on may have
+// changed. It watches directories, because editors, ConfigMaps and our own
+// store replace files by renaming. dirs is asked again after every change.
+func watch(ctx context.Context, dirs func() []string, changed func()) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		watcher = &fsnotify.Watcher{} // nil channels: only the ticker remains
+	} else {
+		defer watcher.Close()
+	}
+	follow := func() {
+		if err != nil {
+			return
+		}
+		for _, dir := range dirs() {
+			_ = watcher.Add(dir) // one that is not there is found by polling
+		}
+	}
+	follow()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	var settled <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return err
+		case event := <-watcher.Events:
+			if event.Op != fsnotify.Chmod {
+				settled = time.After(settleTime)
+			}
+		case <-watcher.Errors: // an overflow: something changed
+			settled = time.After(settleTime)
+		case <-poll.C:
+			changed()
+			follow()
+		case <-settled:
+			settled = nil
+			changed()
+			follow()
+		}
+	}
+}
+
+// inputs are the files that the configuration is made of.
+func (c *config) inputs() []string {
+	var files []string
+	for _, f := range []string{c.file, c.Upstream.CAFile, c.Proxy.ClientTokenFile} {
+		if f != "" {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// watchedDirs are the directories of all files whose change counts.
+func (c *config) watchedDirs() []string {
+	seen := map[string]bool{}
+	var dirs []string
+	for _, f := range append(c.inputs(), c.Store.File.Path) {
+		if dir := filepath.Dir(f); !seen[dir] {
+			seen[dir] = true
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// fingerprint tells whether anything changed: the content of the inputs, and
+// which file the store is now (its content is for the store to read).
+func (c *config) fingerprint() string {
+	h := sha256.New()
+	for _, f := range c.inputs() {
+		data, err := os.ReadFile(f)
+		fmt.Fprintf(h, "%s\x00%d\x00%v\x00", f, len(data), err != nil)
+		h.Write(data)
+	}
+	if info, err := os.Stat(c.Store.File.Path); err == nil {
+		fmt.Fprintf(h, "%d\x00%d", info.Size(), info.ModTime().UnixNano())
+	}
+	return string(h.Sum(nil))
+}
