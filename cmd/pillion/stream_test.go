@@ -34,7 +34,7 @@ func testStreams(t *testing.T, size int64) {
 	sidecar.run(t, "secret-token", "credential", "set", "stream", "--url", "https://stream.example/", "--authorization", "bearer", "--token-file", "-")
 	sidecar.start(t)
 	for _, h2 := range []bool{false, true} {
-		client := sidecar.client(t, h2)
+		client := sidecar.httpClient(t, h2)
 		name := map[bool]string{false: "HTTP/1.1", true: "HTTP/2"}[h2]
 
 		response, err := client.Post("https://stream.example/up", "application/octet-stream", io.LimitReader(zeros{}, size))
@@ -96,9 +96,9 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// client speaks through the sidecar; with h2, HTTP/2 alone, since pillion prefers
+// httpClient speaks through the sidecar; with h2, HTTP/2 alone, since pillion prefers
 // HTTP/1.1 where a client offers both.
-func (s *sidecarProcess) client(t *testing.T, h2 bool) *http.Client {
+func (s *sidecarProcess) httpClient(t *testing.T, h2 bool) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(filepath.Join(s.state, "public", "ca.crt"))
 	if err != nil {
@@ -125,7 +125,7 @@ func TestIdleTunnelsAreSmall(t *testing.T) {
 	sidecar.start(t)
 	open := func(n int) {
 		for range n {
-			client := sidecar.client(t, false)
+			client := sidecar.httpClient(t, false)
 			response, err := client.Get("https://stream.example/down?size=1024")
 			if err != nil {
 				t.Fatal(err)
