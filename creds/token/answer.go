@@ -1,0 +1,155 @@
+package token
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"pillion/creds"
+)
+
+// answer is what a token endpoint gave.
+type answer struct {
+	token    creds.Secret
+	kind     string // token_type, if it is a word; for people to read only
+	lifetime time.Duration
+	basis    basis
+}
+
+// maxToken is more than any server takes as a header field.
+const maxToken = 32 << 10
+
+// fields are the members of an answer that matter, as text.
+type fields struct {
+	token, kind, expiresIn string
+	failed                 bool // there is an error member
+	code                   string
+}
+
+// readAnswer makes a token, or a *failure, of a 2xx answer's body. The content
+// type is not asked: too many endpoints send JSON as text/plain or text/html.
+func readAnswer(status int, body []byte) (answer, error) {
+	f, detail := readFields(body)
+	switch {
+	case detail != "":
+		return answer{}, badResponse(status, detail)
+	case f.failed:
+		return answer{}, classifyAnswer(status, f.code)
+	case f.token == "":
+		return answer{}, badResponse(status, "the answer holds no access_token")
+	case len(f.token) > maxToken:
+		return answer{}, badResponse(status, "the token is longer than a header field can be")
+	case !isToken(f.token):
+		return answer{}, badResponse(status, "the token holds characters that no header field may carry")
+	}
+	life, basis := lifetime(f.expiresIn, f.token)
+	return answer{token: creds.NewSecret(f.token), kind: tokenType(f.kind), lifetime: life, basis: basis}, nil
+}
+
+// readCode returns the error code of a refusal's body, in either form.
+func readCode(body []byte) string {
+	f, _ := readFields(body)
+	return f.code
+}
+
+// readFields tells by its first bytes what a body is. detail says why it is none
+// of them.
+func readFields(body []byte) (f fields, detail string) {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	switch {
+	case len(body) == 0:
+		return f, "the answer is empty"
+	case body[0] == '{':
+		return readJSON(body)
+	case body[0] == '<':
+		return f, "the answer is a web page: the access token URL is probably not the token endpoint"
+	case isJWT(strings.Trim(string(body), `"`)):
+		return fields{token: strings.Trim(string(body), `"`)}, ""
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil || !(values.Has("access_token") || values.Has("error")) {
+		return f, "the answer is neither JSON, nor a form, nor a JWT"
+	}
+	return fields{
+		token:     values.Get("access_token"),
+		kind:      values.Get("token_type"),
+		expiresIn: values.Get("expires_in"),
+		failed:    values.Get("error") != "",
+		code:      values.Get("error"),
+	}, ""
+}
+
+// readJSON decodes into a map, since a struct would take ACCESS_TOKEN as well,
+// and one odd member must not cost the others.
+func readJSON(body []byte) (f fields, detail string) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return f, "the answer begins like JSON and is none"
+	}
+	f.token = jsonText(members["access_token"])
+	f.kind = jsonText(members["token_type"])
+	f.expiresIn = jsonText(members["expires_in"])
+	switch raw := string(members["error"]); raw {
+	case "", "null", `""`, "false":
+	default:
+		f.failed, f.code = true, jsonText(members["error"])
+	}
+	return f, ""
+}
+
+// jsonText returns a string's content or a number as written, and "" for all else.
+func jsonText(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	var number json.Number
+	if json.Unmarshal(raw, &number) == nil {
+		return number.String()
+	}
+	return ""
+}
+
+// isToken allows what RFC 6749 does: visible ASCII.
+func isToken(token string) bool {
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] >= 0x7f {
+			return false
+		}
+	}
+	return token != ""
+}
+
+// isJWT reports whether text is three dotted parts of base64url, the first of
+// them a JSON object.
+func isJWT(text string) bool {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	for _, part := range parts {
+		if _, err := base64.RawURLEncoding.DecodeString(part); err != nil {
+			return false
+		}
+	}
+	header, _ := base64.RawURLEncoding.DecodeString(parts[0])
+	var object map[string]json.RawMessage
+	return json.Unmarshal(header, &object) == nil
+}
+
+// tokenType keeps a word such as Bearer or DPoP.
+func tokenType(kind string) string {
+	for i := range len(kind) {
+		b := kind[i] | 0x20
+		if (b < 'a' || b > 'z') && kind[i] != '-' && kind[i] != '_' {
+			return ""
+		}
+	}
+	if len(kind) > 16 {
+		return ""
+	}
+	return kind
+}

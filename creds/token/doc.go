@@ -1,0 +1,34 @@
+// Package token turns a credential into what a request carries for it.
+//
+//	keeper := &token.Keeper{HTTP: guarded, OnEvent: count}
+//	live.OnChange = func(old, new *creds.Table) { keeper.Forget(gone(old, new)...) }
+//
+//	authorization, err := keeper.Authorize(ctx, credential)
+//	// set authorization.Headers and .Query, send; on a 401:
+//	authorization, err = keeper.Refused(ctx, credential, authorization.Token)
+//
+// A kind of authorization is one file and one line in the table of kinds.go. It
+// is either static, built once for a credential, or a grant: one token request.
+// Around a grant stands a Source. The one of this package, cache, keeps the
+// token in this process; one that shares it through a store's records takes its
+// place in Keeper.wrap, and no caller changes.
+//
+//	         first use                    refreshing failed
+//	none -----------------> ok --------------------------------> degraded
+//	  \                      ^ <--------------------------------/    |
+//	   \                     |            a token came               | the provider, or our
+//	    \                    |                                       v own guard, says no
+//	     '-------------------+--------------------------------> config_error
+//
+// In every state a token that is still good is used, and one that is not is
+// never sent.
+//
+// Token requests are written by hand rather than by golang.org/x/oauth2, which
+// puts the answer's body into its error, throws away answers that hold a token
+// (expires_in "3600.0", a byte order mark, text/plain, a bare JWT), reads a
+// missing expires_in as "never expires" and follows a 307 with the client secret.
+// What would be left of it is ten lines; a test holds ours against its.
+//
+// The package does not log, and no error, event or state of it holds anything
+// that a token endpoint wrote, but for error codes that it knows.
+package token

@@ -1,0 +1,46 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"pillion/creds"
+)
+
+// ErrUnsupported says that this build cannot do a type of authorization. A
+// *creds.TokenError with ReasonUnsupported stands in the same chain.
+var ErrUnsupported = errors.New("this authorization type is not available in this build of pillion: choose another one, or a newer build")
+
+// kind is one type of authorization. Exactly one of its two is set; neither
+// where the type is known and this build lacks it.
+type kind struct {
+	// static returns the whole authorization.
+	static func(*creds.Credential) creds.Authorization
+	// grant returns how a token is asked for.
+	grant func(*creds.Credential, endpoint) grant
+}
+
+// grant does one token request. It is safe for concurrent use, sends nothing
+// twice, and takes ctx as the only limit of its time. Its error is a *failure.
+type grant func(ctx context.Context) (answer, error)
+
+var kinds = map[creds.AuthorizationType]kind{
+	creds.None:              {static: none},
+	creds.Basic:             {static: basic},
+	creds.Bearer:            {static: bearer},
+	creds.APIKey:            {static: apiKey},
+	creds.ClientCredentials: {grant: clientCredentials},
+	creds.AuthorizationCode: {},
+	creds.PasswordGrant:     {},
+	creds.Login:             {},
+}
+
+// kindOf looks c's kind up.
+func kindOf(c *creds.Credential) (kind, error) {
+	found := kinds[c.Authorization]
+	if found.static == nil && found.grant == nil {
+		return kind{}, fmt.Errorf("%w: %w", ErrUnsupported, &creds.TokenError{Credential: c.Name, Reason: ReasonUnsupported})
+	}
+	return found, nil
+}
