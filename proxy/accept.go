@@ -265,6 +265,9 @@ func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Name: "tunnels", Net: "
 // Drain makes clients go: from now on each answer ends its connection.
 func (s *Server) Drain() { s.draining.Store(true) }
 
+// InFlight is the number of requests under way.
+func (s *Server) InFlight() int { return int(s.requests.Load()) }
+
 // Idle reports for how long no request has been under way.
 func (s *Server) Idle() time.Duration {
 	if s.requests.Load() > 0 {
