@@ -71,17 +71,11 @@ func parsePrefix(text string) (netip.Prefix, error) {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
-	if !strings.Contains(text, "/") {
-		return netip.Prefix{}, nil
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, nil
-	}
+	prefix, _ := netip.ParsePrefix(text) // the zero Prefix beside an error
 	if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 	}
-	if prefix != prefix.Masked() {
+	if prefix.IsValid() && prefix != prefix.Masked() {
 		return netip.Prefix{}, fmt.Errorf("has bits set behind its length: write %s, or the address alone", prefix.Masked())
 	}
 	return prefix, nil
