@@ -158,22 +158,20 @@ func fillUp(dir string, want error) error {
 	if confirmed < 5 || strings.Contains(err.Error(), canary) {
 		return fmt.Errorf("after %d records: %w", confirmed, err)
 	}
-	for _, s := range []func() (*Store, error){
-		func() (*Store, error) { return store, nil },
-		func() (*Store, error) { return openIn(dir) },
-	} {
-		again, err := s()
-		if err != nil {
-			return fmt.Errorf("opening the store on the full disk: %w", err)
-		}
-		keys, err := again.List(ctx, "secrets/")
+	if exists(store.tmpPath()) {
+		return errors.New("a temporary file is left and keeps the disk full")
+	}
+	again, err := openIn(dir)
+	if err != nil {
+		return fmt.Errorf("opening the store on the full disk: %w", err)
+	}
+	for _, s := range []*Store{store, again} {
+		keys, err := s.List(ctx, "secrets/")
 		if err != nil || len(keys) != confirmed {
 			return fmt.Errorf("%d of %d confirmed records are left: %w", len(keys), confirmed, err)
 		}
 	}
-	if exists(store.tmpPath()) {
-		return errors.New("a temporary file is left and keeps the disk full")
-	}
+	_ = again.Close() // its open file would keep room
 	// With room again it goes on.
 	if err := store.Delete(ctx, "secrets/0"); err != nil {
 		return fmt.Errorf("deleting on the full disk: %w", err)

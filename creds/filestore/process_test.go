@@ -112,6 +112,24 @@ func writeAndKill(t *testing.T, dir string, first int) (confirmed []int) {
 	return confirmed
 }
 
+// A first start that is killed leaves something that the next one can go on from.
+func TestKilledFirstStart(t *testing.T) {
+	rounds := 30
+	if testing.Short() {
+		rounds = 5
+	}
+	for range rounds {
+		dir := state(t)
+		cmd := part(t.Context(), t, "open and end", dir)
+		check(t, cmd.Start())
+		timer := time.AfterFunc(time.Duration(rand.IntN(25_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait() // killed or not
+		timer.Stop()
+		write(t, mustOpen(t, dir), "secrets/a", `{}`, 0)
+		wantFiles(t, dir, "key.txt", "store.age", "store.age.lock")
+	}
+}
+
 func checkConfirmed(t *testing.T, store *Store, confirmed map[int]bool) {
 	t.Helper()
 	index, err := store.Get(t.Context(), creds.KeyIndex)

@@ -19,7 +19,8 @@ import (
 // the comparison sound: the inode of an open file is not given to another one, so
 // however fast two writers rename after each other, within one tick of mtime and
 // with equal sizes, another file has another inode number. mtime and size are for
-// tools that write into the file itself, which pillion never does.
+// tools that write into the file itself, which pillion never does. The price is
+// one descriptor, and the room of one replaced file until the process reads again.
 //
 // Two are never mixed up: a reader compares under s.mu, which whoever closes the
 // file holds alone.
