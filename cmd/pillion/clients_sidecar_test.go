@@ -130,6 +130,9 @@ func plainEnvironment(t *testing.T) []string {
 func need(t *testing.T, what ...string) {
 	t.Helper()
 	for _, what := range what {
+		if what == "" {
+			continue
+		}
 		_, err := exec.LookPath(what)
 		if strings.HasPrefix(what, "/") {
 			_, err = os.Stat(what)

@@ -73,7 +73,7 @@ func TestClients(t *testing.T) {
 		t.Run(row.client+" by "+row.way, func(t *testing.T) {
 			need(t, row.needs)
 			path := fmt.Sprintf("/api/%d?q=1", len(origin.seen()))
-			client := sidecar.client(t, append(row.command, row.url+path))
+			client := sidecar.connector(t, append(row.command, row.url+path))
 			client.runAgainst(t, origin, credential)
 			if want := answerTo(path); client.stdout.String() != want {
 				t.Errorf("client printed %q, the tool answered %q", client.stdout.String(), want)
@@ -89,7 +89,7 @@ func TestClients(t *testing.T) {
 		t.Run("git by "+way, func(t *testing.T) {
 			need(t, "git")
 			target := t.TempDir()
-			client := sidecar.client(t, []string{"git", "clone", "-q", url + "/repository.git", target})
+			client := sidecar.connector(t, []string{"git", "clone", "-q", url + "/repository.git", target})
 			client.runAgainst(t, origin, credential)
 			cloned, err := os.ReadFile(filepath.Join(target, "file.txt"))
 			if err != nil || string(cloned) != repositoryFile {
@@ -105,24 +105,63 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// A clientProcess is a connector: a shell that takes what `pillion env` prints
+// TestClientsChooseByName: two credentials have one instance URL, and the client
+// names the one that it wants as the user of its proxy.
+func TestClientsChooseByName(t *testing.T) {
+	origin := startOrigin(t, "tool.example")
+	sidecar := newSidecar(t, origin)
+	for _, name := range []string{"left", "right"} {
+		sidecar.run(t, "canary-of-"+name, "credential", "set", name,
+			"--url", "https://tool.example/", "--authorization", "bearer", "--token-file", "-")
+	}
+	sidecar.start(t)
+	python := "/usr/bin/python3"
+	for client, command := range map[string][]string{
+		"curl":            {"curl", "-sS", "--fail"},
+		"wget":            {"sh", "-c", `exec wget -q -O - --ca-certificate="$SSL_CERT_FILE" "$0"`},
+		"git":             {"git", "ls-remote", "-q"},
+		"Python urllib":   {python, "testdata/clients/urllib_get.py"},
+		"Python requests": {python, "testdata/clients/requests_get.py"},
+		"Go":              {buildProgram(t, "./testdata/clients/goclient")},
+	} {
+		for _, scheme := range []string{"https", "http"} {
+			t.Run(client+" by "+scheme, func(t *testing.T) {
+				need(t, map[string]string{"wget": "wget", "Python requests": "/usr/lib/python3/dist-packages/requests"}[client], command[0])
+				before := len(origin.seen())
+				sidecar.connector(t, append(command, scheme+"://tool.example/repository.git"), "--credential", "right").
+					runAgainst(t, origin, "Bearer canary-of-right")
+				arrived := origin.seen()[before:]
+				if len(arrived) == 0 {
+					t.Error("the tool saw no request")
+				}
+				for _, request := range arrived {
+					if request.authorization != "Bearer canary-of-right" {
+						t.Errorf("%s %s did not arrive with the credential that was chosen", request.method, request.path)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A connectorProcess is a connector: a shell that takes what `pillion env` prints
 // into its environment and becomes the client.
-type clientProcess struct {
+type connectorProcess struct {
 	*exec.Cmd
 	stdout, stderr bytes.Buffer
 }
 
-func (s *sidecarProcess) client(t *testing.T, command []string) *clientProcess {
+func (s *sidecarProcess) connector(t *testing.T, command []string, envFlags ...string) *connectorProcess {
 	t.Helper()
-	shell := `eval "$("$PILLION" env --config "$CONFIG" --state "$STATE")" && exec "$@"`
 	if command[0] == "java" {
-		shell = strings.Replace(shell, "--config", "--java --config", 1)
+		envFlags = append(envFlags, "--java")
 	}
+	shell := `eval "$("$PILLION" env --config "$CONFIG" --state "$STATE" ` + strings.Join(envFlags, " ") + `)" && exec "$@"`
 	// `env -u`: what pillion itself is told by must not reach the client.
 	arguments := append([]string{"-c", shell, "sh", "env", "-u", "PILLION", "-u", "CONFIG", "-u", "STATE"}, command...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	client := &clientProcess{Cmd: exec.CommandContext(ctx, "sh", arguments...)}
+	client := &connectorProcess{Cmd: exec.CommandContext(ctx, "sh", arguments...)}
 	client.Env = append(plainEnvironment(t), "PILLION="+s.binary, "CONFIG="+s.config, "STATE="+s.state)
 	client.Stdout, client.Stderr = &client.stdout, &client.stderr
 	return client
@@ -130,7 +169,7 @@ func (s *sidecarProcess) client(t *testing.T, command []string) *clientProcess {
 
 // runAgainst runs the client, and looks through its process while the tool
 // holds back the end of its answer.
-func (c *clientProcess) runAgainst(t *testing.T, origin *origin, credential string) {
+func (c *connectorProcess) runAgainst(t *testing.T, origin *origin, credential string) {
 	t.Helper()
 	started := make(chan struct{})
 	origin.whileAnswering(func() {

@@ -31,6 +31,8 @@ type config struct {
 
 	// file is where it was read from; "" when there is none.
 	file string
+	// places are where its keys were written.
+	places map[string]string
 	// notes are what check and run say and then go on.
 	notes []string
 }
@@ -169,7 +171,9 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 	c.fillPaths(d, getenv)
 	c.noteMissingRoles(written)
 	c.check(d)
+	c.places = d.places
 	if len(d.problems) > 0 {
+		byLine(d.problems)
 		return nil, &problemsError{"the configuration", d.problems}
 	}
 	return c, nil

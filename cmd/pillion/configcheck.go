@@ -55,8 +55,17 @@ func (c *config) checkNames(d *document) {
 
 func oneOf(d *document, path, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		d.add(path, "%q is not known: write %s", value, strings.Join(allowed, " or "))
+		d.add(path, "%q is not known: write %s", value, orList(allowed))
 	}
+}
+
+// orList is "A, B or C".
+func orList(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func (c *config) checkListeners(d *document) {
@@ -64,6 +73,9 @@ func (c *config) checkListeners(d *document) {
 		d.add("proxy.listen", "%s is not a loopback address, and pillion serves only its own machine or pod: write 127.0.0.1:3128", c.Proxy.Listen)
 	}
 	checkListen(d, "metrics.listen", c.Metrics.Listen)
+	if c.Proxy.Listen == off && c.Metrics.Listen == off {
+		d.add("proxy.listen", "every role of this build is off: there would be nothing to do")
+	}
 	checkListen(d, "sftp.listen", c.SFTP.Listen)
 	checkListen(d, "console.listen", c.Console.Listen)
 	if c.Console.URL != "" {
@@ -144,7 +156,7 @@ func checkResolve(d *document, host, address string) {
 // checkFiles examines the files that the configuration names, as run will use
 // them: at check time, and again at every reload.
 func (c *config) checkFiles() []problem {
-	d := &document{file: filepath.Base(c.file), places: map[string]string{}}
+	d := &document{file: filepath.Base(c.file), places: c.places}
 	if c.Upstream.CAFile != "" {
 		if _, err := readCertificates(c.Upstream.CAFile); err != nil {
 			d.add("upstream.ca_file", "%v", err)

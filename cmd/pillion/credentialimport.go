@@ -138,6 +138,7 @@ func parseImport(file string, data []byte) ([]*creds.Credential, error) {
 		all = append(all, c)
 	}
 	if len(d.problems) > 0 {
+		byLine(d.problems)
 		return nil, &problemsError{"nothing was stored: " + filepath.Base(file), d.problems}
 	}
 	return all, nil

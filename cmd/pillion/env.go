@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,18 +136,17 @@ func clientEnvironment(at proxyPlace, tokenFile string, f envFlags) []envVar {
 	if f.noProxy != "" {
 		noProxy += "," + f.noProxy
 	}
+	// With a name alone wget, urllib and requests send no Proxy-Authorization:
+	// they need a password as well, which is looked at only where a token is asked for.
 	user := ""
 	if f.credential != "" {
-		user = f.credential + "@"
+		user = f.credential + ":-@"
 	}
 	var vars []envVar
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
 		v := envVar{name: name, value: "http://" + user + at.address}
 		if tokenFile != "" {
-			if user == "" {
-				user = "-@"
-			}
-			v = envVar{name: name, before: "http://" + strings.TrimSuffix(user, "@") + ":", tokenFile: tokenFile, value: "@" + at.address}
+			v = envVar{name: name, before: "http://" + cmp.Or(f.credential, "-") + ":", tokenFile: tokenFile, value: "@" + at.address}
 		}
 		vars = append(vars, v)
 	}
@@ -158,6 +158,10 @@ func clientEnvironment(at proxyPlace, tokenFile string, f envFlags) []envVar {
 		{"NODE_EXTRA_CA_CERTS", filepath.Join(at.publish, "ca.crt")},
 	} {
 		vars = append(vars, envVar{name: v[0], value: v[1]})
+	}
+	if user != "" || tokenFile != "" {
+		// git waits for a 407 before it logs in, unless told how; a name needs none.
+		vars = append(vars, envVar{name: "GIT_HTTP_PROXY_AUTHMETHOD", value: "basic"})
 	}
 	if f.java {
 		vars = append(vars, envVar{name: "JAVA_TOOL_OPTIONS", value: javaOptions(at, noProxy)})

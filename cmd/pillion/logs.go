@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -58,7 +57,7 @@ func checkOutput(output string, allowed ...string) error {
 			return nil
 		}
 	}
-	return usagef("there is no output format %q: write %s", output, strings.Join(allowed, " or "))
+	return usagef("there is no output format %q: write %s", output, orList(allowed))
 }
 
 func (a *app) logs(ctx context.Context, path, output string) error {

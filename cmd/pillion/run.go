@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/cobra"
 
 	"pillion/creds"
@@ -351,20 +353,26 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	adminHandler := (&adminServer{reload: d.reload, status: d.status, log: d.requests, pprof: d.config.Load().Admin.PProf}).handler()
 	serve("the admin socket", func() error {
-		return (&http.Server{Handler: adminHandler, ReadHeaderTimeout: 5 * time.Second}).Serve(admin)
+		return (&http.Server{Handler: adminHandler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: d.serverLog()}).Serve(admin)
 	})
 	if l := d.listeners["metrics"]; l != nil {
-		serve("metrics", func() error { return metricsServer(metricsHandler(d.metrics.registry, d.readiness)).Serve(l) })
+		server := metricsServer(metricsHandler(d.metrics.registry, d.readiness))
+		server.ErrorLog = d.serverLog()
+		serve("metrics", func() error { return server.Serve(l) })
 	}
 	if l := d.listeners["proxy"]; l != nil {
 		serve("the proxy", func() error { return d.server.Serve(l) })
 	}
-	go func() {
-		if err := watch(ctx, func() []string { return d.config.Load().watchedDirs() }, func() { d.reloadIfChanged(ctx) }); err != nil {
-			d.log.Warn("changed files are noticed late: file events are not available", "error", err.Error())
-		}
-	}()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		d.log.Warn("changed files are noticed late: file events are not available", "error", err.Error())
+		watcher = nil
+	}
+	go watch(ctx, watcher, func() []string { return d.config.Load().watchedDirs() }, func() { d.reloadIfChanged(ctx) })
 }
+
+// serverLog takes what net/http says of broken connections.
+func (d *daemon) serverLog() *log.Logger { return slog.NewLogLogger(d.log.Handler(), slog.LevelDebug) }
 
 func (d *daemon) close() {
 	for _, l := range d.listeners {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +62,19 @@ func (e *problemsError) Error() string {
 	return b.String()
 }
 
+// byLine orders problems as they stand in the file, those of the environment
+// and the flags last.
+func byLine(problems []problem) {
+	line := func(p problem) int {
+		_, number, _ := strings.Cut(p.place, ":")
+		if n, err := strconv.Atoi(number); err == nil {
+			return n
+		}
+		return math.MaxInt
+	}
+	slices.SortStableFunc(problems, func(a, b problem) int { return cmp.Compare(line(a), line(b)) })
+}
+
 // lines returns the problems one by one, for a log.
 func (e *problemsError) lines() []string {
 	var lines []string
@@ -87,6 +102,9 @@ func readStrict(file string, data []byte, into any) *document {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
+// quotedMark is what the parser quotes of its own vocabulary: ',' or '}'.
+var quotedMark = regexp.MustCompile("'[-:,?\\]}]'")
+
 // syntax reports what the parser says, unless it quotes the input.
 func (d *document) syntax(err error) {
 	place, text := d.file, strings.TrimPrefix(err.Error(), "yaml: ")
@@ -94,7 +112,7 @@ func (d *document) syntax(err error) {
 		place += ":" + m[1]
 		text = yamlLine.ReplaceAllString(text, "")
 	}
-	if strings.ContainsAny(text, "'`\"\n") {
+	if strings.ContainsAny(quotedMark.ReplaceAllString(text, ""), "'`\"\n") {
 		text = "a character or name that YAML gives a meaning of its own; put the value in quotes"
 	}
 	d.problems = append(d.problems, problem{place: place, text: "this is not YAML: " + text})
@@ -281,8 +299,7 @@ func unknownKey(key string, known []string) string {
 	if best != "" {
 		return fmt.Sprintf("there is no key %s: did you mean %s?", printableKey(key), best)
 	}
-	known = append([]string(nil), known...)
-	sort.Strings(known)
+	known = slices.Sorted(slices.Values(known))
 	return fmt.Sprintf("there is no key %s; the keys here are %s", printableKey(key), strings.Join(known, ", "))
 }
 

@@ -20,21 +20,21 @@ const (
 )
 
 // watch calls changed when a file that the configuration depends on may have
-// changed. It watches directories, because editors, ConfigMaps and our own
-// store replace files by renaming. dirs is asked again after every change.
-func watch(ctx context.Context, dirs func() []string, changed func()) error {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		watcher = &fsnotify.Watcher{} // nil channels: only the ticker remains
-	} else {
+// changed, until ctx ends. It watches directories, because editors, ConfigMaps
+// and our own store replace files by renaming. dirs is asked again after every
+// change. Without a watcher (inotify has run out) it polls.
+func watch(ctx context.Context, watcher *fsnotify.Watcher, dirs func() []string, changed func()) {
+	var events <-chan fsnotify.Event
+	var overflows <-chan error
+	if watcher != nil {
 		defer watcher.Close()
+		events, overflows = watcher.Events, watcher.Errors
 	}
 	follow := func() {
-		if err != nil {
-			return
-		}
 		for _, dir := range dirs() {
-			_ = watcher.Add(dir) // one that is not there is found by polling
+			if watcher != nil {
+				_ = watcher.Add(dir) // one that is not there is found by polling
+			}
 		}
 	}
 	follow()
@@ -44,12 +44,12 @@ func watch(ctx context.Context, dirs func() []string, changed func()) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return err
-		case event := <-watcher.Events:
+			return
+		case event := <-events:
 			if event.Op != fsnotify.Chmod {
 				settled = time.After(settleTime)
 			}
-		case <-watcher.Errors: // an overflow: something changed
+		case <-overflows: // something changed
 			settled = time.After(settleTime)
 		case <-poll.C:
 			changed()

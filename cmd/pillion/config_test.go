@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// noEnvironment is a process without any variable but a home.
+func noEnvironment(name string) string {
+	if name == "HOME" {
+		return "/home/somebody"
+	}
+	return ""
+}
+
+// TestBadConfigurations reads testdata/config: one file a rule, whose problems
+// stand in it behind "#! ".
+func TestBadConfigurations(t *testing.T) {
+	files, err := filepath.Glob("testdata/config/bad-*.yaml")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.Lines(string(data)) {
+				if text, ok := strings.CutPrefix(line, "#! "); ok {
+					want = append(want, strings.TrimSuffix(text, "\n"))
+				}
+			}
+			c, err := parseConfig(file, data, noEnvironment, "")
+			var got []string
+			var problems *problemsError
+			if errors.As(err, &problems) {
+				got = problems.lines()
+			} else if err != nil {
+				t.Fatal(err)
+			} else {
+				for _, p := range c.checkFiles() {
+					got = append(got, p.String())
+				}
+			}
+			if strings.Join(got, "\n") != strings.Join(want, "\n") || len(want) == 0 {
+				t.Errorf("problems:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+// TestExampleConfiguration: the shipped file is good, names the defaults as they
+// are, and mentions every key.
+func TestExampleConfiguration(t *testing.T) {
+	const file = "../../deploy/config.example.yaml"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseConfig(file, data, noEnvironment, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults, err := parseConfig("", nil, noEnvironment, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Proxy != defaults.Proxy || c.Metrics != defaults.Metrics || c.Drain != defaults.Drain || c.Log != defaults.Log || c.Admin != defaults.Admin ||
+		c.Upstream.Private != defaults.Upstream.Private || c.State != defaults.State || c.Publish != defaults.Publish || *c.Store.File != *defaults.Store.File {
+		t.Errorf("the example's values are not the defaults:\n%+v\n%+v", c, defaults)
+	}
+	// With its commented keys as well it is still good, but for what excludes
+	// one another or does not exist on this machine.
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if i := strings.Index(line, "# "); i >= 0 && strings.TrimSpace(line[:i]) == "" {
+			if rest := line[i+2:]; plainKeyLine(rest) {
+				line = line[:i] + rest
+			}
+		}
+		if strings.HasPrefix(line, "Roles of other builds") {
+			break
+		}
+		all = append(all, line)
+	}
+	full, err := parseConfig("full.yaml", []byte(strings.Join(all, "")), noEnvironment, "")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, strings.Join(all, ""))
+	}
+	if full.Upstream.Proxy == "" || full.Upstream.Resolve["demo.example"] == "" || len(full.names()) == 0 || full.Proxy.AllowUIDs == nil {
+		t.Errorf("commented keys were not read: %+v", full)
+	}
+	for _, key := range allKeys() {
+		last := key[strings.LastIndex(key, ".")+1:]
+		if !bytes.Contains(data, []byte(last+":")) {
+			t.Errorf("the example does not mention %s", key)
+		}
+	}
+}
+
+// plainKeyLine tells a commented key from a sentence.
+func plainKeyLine(line string) bool {
+	key, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
+	return ok && key != "" && strings.ToLower(key) == key && !strings.ContainsAny(key, " /,()") && (rest == "" || rest[0] == ' ') &&
+		key != "sftp" && key != "console" && key != "refresher" && !strings.Contains(line, "vault")
+}
+
+func TestPrecedence(t *testing.T) {
+	file := []byte("proxy: {listen: '127.0.0.1:1111'}\nstate: here\nlog: {level: warn}\n")
+	environment := map[string]string{"HOME": "/home/somebody", "PILLION_PROXY_LISTEN": "127.0.0.1:2222", "PILLION_STATE": "/from/environment", "PILLION_METRICS_LISTEN": "off"}
+	c, err := parseConfig("/etc/pillion/pillion.yaml", file, func(n string) string { return environment[n] }, "/from/flag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Proxy.Listen != "127.0.0.1:2222" || c.State != "/from/flag" || c.Metrics.Listen != off || c.Log.Level != "warn" || c.Drain != 20*time.Second {
+		t.Errorf("%+v", c)
+	}
+	if c, err = parseConfig("/etc/pillion/pillion.yaml", file, noEnvironment, ""); err != nil || c.State != "/etc/pillion/here" {
+		t.Errorf("a relative state: %v, %v", c, err)
+	}
+	environment = map[string]string{"HOME": "/home/somebody", "PILLION_PROXY_LISTEN": "3128"}
+	_, err = parseConfig("", nil, func(n string) string { return environment[n] }, "")
+	want := "the configuration has 1 problem:\n  PILLION_PROXY_LISTEN: proxy.listen: \"3128\" is not an address: write IP:PORT, such as 127.0.0.1:3128, or off"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
+func TestRolesOfOtherBuilds(t *testing.T) {
+	c, err := parseConfig("p.yaml", []byte("sftp: {listen: '127.0.0.1:2022'}\nconsole: {listen: 'off', url: 'https://p.example/'}\nrefresher: {enabled: auto}\nstore: {vault: {address: x}}\n"), noEnvironment, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `this build has no role "sftp": its section is ignored
+this build has no role "refresher": its section is ignored
+this build has no role "store.vault": its section is ignored
+credentials come from the embedded store /home/somebody/.local/state/pillion/store.age`
+	if got := strings.Join(c.notes, "\n"); got != want {
+		t.Errorf("notes:\n%s\nwant:\n%s", got, want)
+	}
+}

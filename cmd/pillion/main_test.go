@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this test binary the program itself for the scripts, so that
+// what they drive was built with the race detector when the tests were.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"pillion": main,
+		"ask":     askMain,
+		"writer":  writerMain,
+	})
+}
+
+// TestScripts runs testdata/script: one script a promise.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			state := env.WorkDir + "/state"
+			env.Setenv("PILLION_STATE", state)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("KUBERNETES_SERVICE_HOST", "")
+			for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NO_PROXY", "no_proxy"} {
+				env.Setenv(name, "")
+			}
+			return os.MkdirAll(env.WorkDir+"/tmp", 0o700)
+		},
+		Cmds: scriptCommands(),
+	})
+}
