@@ -1,0 +1,9 @@
+// Package credstest is what the tests of several packages share: the contract of
+// creds.Store as tests (TestStore), planted secrets and the search for them
+// (Canary, FindCanaries), and an OAuth token endpoint that does as it is told
+// (NewProvider).
+//
+//	credstest.TestStore(t, func(t *testing.T) creds.Store { return open(t, dir) })
+//
+// Nothing but tests imports it.
+package credstest
