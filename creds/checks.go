@@ -39,9 +39,9 @@ var fields = []struct {
 	{"scope", "", func(c *Credential) bool { return c.Scope != "" },
 		func(v *validator, f string) { v.line(f, v.c.Scope) }},
 	{"auth_style", "", func(c *Credential) bool { return c.AuthStyle != "" }, (*validator).authStyle},
-	{"params", "", func(c *Credential) bool { return len(c.Params) > 0 }, (*validator).params},
+	{"param", "", func(c *Credential) bool { return len(c.Params) > 0 }, (*validator).params},
 	{"login_template", ": the request that returns a token", func(c *Credential) bool { return !c.LoginTemplate.IsZero() }, nil},
-	{"headers", "", func(c *Credential) bool { return len(c.Headers) > 0 }, (*validator).headers},
+	{"header", "", func(c *Credential) bool { return len(c.Headers) > 0 }, (*validator).headers},
 }
 
 // maxLine is longer than any token known, and short enough for the limit that

@@ -64,7 +64,10 @@ func (t *Table) misses(target Target) []Miss {
 	var near []ranked
 	for _, c := range t.sorted {
 		instance := t.byName[c.Name].instance
-		if reasons, distance := differences(instance, target); distance < tooFar && instance.Host != "" {
+		if instance.Host == "" {
+			continue
+		}
+		if reasons, distance := differences(instance, target); distance < tooFar {
 			near = append(near, ranked{Miss{c.Name, c.URL, reasons}, distance})
 		}
 	}

@@ -151,7 +151,7 @@ func (t *Table) MatchNamed(name string, target Target) (*Credential, error) {
 		return nil, &NoMatchError{Target: target, Name: name, Unknown: true}
 	}
 	i := named.instance
-	if i.Scheme != target.Scheme || i.Host != target.Host || i.Port != target.Port || !covers(i.Path, target.Path) {
+	if i.Host == "" || i.Scheme != target.Scheme || i.Host != target.Host || i.Port != target.Port || !covers(i.Path, target.Path) {
 		return nil, &NoMatchError{Target: target, Name: name}
 	}
 	if t.origins[originKey{i.Scheme, i.Host, i.Port}].prefixes == nil || plainPath(target.Path) {

@@ -150,7 +150,7 @@ func withoutParameters(path string) (bare, problem string) {
 		switch {
 		case name == "." || name == "..":
 			return "", pathDot
-		case name == "" && (more || segment != ""): // the last one is empty after a closing slash
+		case name == "" && more: // the last one is empty after a closing slash
 			return "", pathEmpty
 		}
 		if hasParameter {

@@ -121,7 +121,7 @@ func keepSecrets(c *Credential, keep []string, previous, record *credentialRecor
 			name, isHeader := strings.CutPrefix(field.name, headerSecret)
 			problem := FieldError{field.name, "must be entered again: the stored one was given for another server"}
 			if isHeader {
-				problem = FieldError{"headers", name + ": " + problem.Problem}
+				problem = FieldError{"header", name + ": " + problem.Problem}
 			}
 			problems = append(problems, problem)
 			continue

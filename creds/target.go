@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -209,7 +210,7 @@ func canonicalIPv6(text string) (string, error) {
 func canonicalName(host string) (string, error) {
 	if !isASCII(host) {
 		ascii, err := idna.Lookup.ToASCII(host)
-		if err != nil {
+		if err != nil || !utf8.ValidString(host) { // idna replaces invalid bytes
 			return "", badTarget("has a host that is not a valid international domain name")
 		}
 		host = ascii // checked below as any other: what looked foreign may have been mapped to digits or dots

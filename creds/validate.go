@@ -16,18 +16,18 @@ type kind struct {
 
 // kinds is the table of authorization types. basic over sftp is sftpKind.
 var kinds = map[AuthorizationType]kind{
-	None:   {[]Protocol{HTTPS}, nil, []string{"headers"}},
-	Basic:  {[]Protocol{HTTPS, SFTP}, []string{"username", "password"}, []string{"headers"}},
-	Bearer: {[]Protocol{HTTPS}, []string{"token"}, []string{"header_prefix", "headers"}},
-	APIKey: {[]Protocol{HTTPS}, []string{"api_key"}, []string{"api_key_header", "api_key_query", "headers"}},
+	None:   {[]Protocol{HTTPS}, nil, []string{"header"}},
+	Basic:  {[]Protocol{HTTPS, SFTP}, []string{"username", "password"}, []string{"header"}},
+	Bearer: {[]Protocol{HTTPS}, []string{"token"}, []string{"header_prefix", "header"}},
+	APIKey: {[]Protocol{HTTPS}, []string{"api_key"}, []string{"api_key_header", "api_key_query", "header"}},
 	ClientCredentials: {[]Protocol{HTTPS}, []string{"client_id", "client_secret", "access_token_url"},
-		[]string{"scope", "auth_style", "params", "header_prefix", "headers"}},
+		[]string{"scope", "auth_style", "param", "header_prefix", "header"}},
 	AuthorizationCode: {[]Protocol{HTTPS}, []string{"client_id", "client_secret", "access_token_url", "authorization_url"},
-		[]string{"scope", "auth_style", "params", "header_prefix", "headers"}},
+		[]string{"scope", "auth_style", "param", "header_prefix", "header"}},
 	PasswordGrant: {[]Protocol{HTTPS}, []string{"username", "password", "client_id", "access_token_url"},
-		[]string{"client_secret", "scope", "auth_style", "params", "header_prefix", "headers"}},
+		[]string{"client_secret", "scope", "auth_style", "param", "header_prefix", "header"}},
 	Login: {[]Protocol{HTTPS}, []string{"login_template"},
-		[]string{"username", "password", "access_token_url", "header_prefix", "headers"}},
+		[]string{"username", "password", "access_token_url", "header_prefix", "header"}},
 }
 
 var sftpKind = kind{[]Protocol{SFTP}, []string{"username", "host_key"}, []string{"password", "private_key"}}

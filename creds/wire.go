@@ -38,8 +38,8 @@ type credentialRecord struct {
 	AuthorizationURL string            `json:"authorization_url,omitempty"`
 	Scope            string            `json:"scope,omitempty"`
 	AuthStyle        AuthStyle         `json:"auth_style,omitempty"`
-	Params           map[string]string `json:"params,omitempty"`
-	Headers          []string          `json:"headers,omitempty"` // their names, in order
+	Params           map[string]string `json:"param,omitempty"`
+	Headers          []string          `json:"header,omitempty"` // their names, in order
 	Secrets          map[string]string `json:"secrets,omitempty"` // secret's name -> ID
 }
 
