@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -260,9 +259,6 @@ func hostListed(field, host string, port uint16) bool {
 func hostPort(host string, port uint16) string {
 	if port == 22 {
 		return host
-	}
-	if strings.Contains(host, ":") {
-		return net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
 	return "[" + host + "]:" + strconv.Itoa(int(port))
 }

@@ -24,7 +24,15 @@ type indexRecord struct {
 // writer got ahead, so this many are never met by honest traffic.
 const indexTries = 100
 
-// readIndex returns the revisions; none when there is no index yet.
+// badIndexError says that the index cannot be read. Nothing is lost by it: it
+// only saves reading, and is written anew.
+type badIndexError struct{ problem error }
+
+func (e *badIndexError) Error() string { return "the record index " + e.problem.Error() }
+func (e *badIndexError) Unwrap() error { return e.problem }
+
+// readIndex returns the revisions; none when there is no index yet, and none
+// with its version beside a *badIndexError.
 func readIndex(ctx context.Context, store Store) (revisions map[string]string, version int, err error) {
 	stored, err := store.Get(ctx, KeyIndex)
 	switch {
@@ -35,7 +43,7 @@ func readIndex(ctx context.Context, store Store) (revisions map[string]string, v
 	}
 	var index indexRecord
 	if err := decodeRecord(stored.Data, &index); err != nil {
-		return nil, 0, fmt.Errorf("the record index %w", err)
+		return map[string]string{}, stored.Version, &badIndexError{err}
 	}
 	if index.Revisions == nil {
 		index.Revisions = map[string]string{}
@@ -48,7 +56,8 @@ func readIndex(ctx context.Context, store Store) (revisions map[string]string, v
 func mergeIndex(ctx context.Context, store Store, change func(revisions map[string]string) error) error {
 	for range indexTries {
 		revisions, version, err := readIndex(ctx, store)
-		if err != nil {
+		var broken *badIndexError
+		if err != nil && !(errors.As(err, &broken) && !errors.Is(err, errNewer)) {
 			return err
 		}
 		before := maps.Clone(revisions)

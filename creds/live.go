@@ -130,7 +130,8 @@ func (l *Live) reload(ctx context.Context) error {
 // the index alone, and the list in the sweep that repairs it, is enough.
 func (l *Live) read(ctx context.Context) (cache map[string]cached, bad []BadRecord, err error) {
 	revisions, _, err := readIndex(ctx, l.Store)
-	if err != nil {
+	var broken *badIndexError
+	if err != nil && !errors.As(err, &broken) { // without an index everything is read
 		return nil, nil, err
 	}
 	names, listed := sortedSet(l.Names), len(l.Names) > 0

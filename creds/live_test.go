@@ -160,11 +160,6 @@ func TestLiveKeepsTheTableOnErrors(t *testing.T) {
 		t.Error("the last table is lost")
 	}
 	store.down = false
-	store.put(KeyIndex, `{"schema":"2.0"}`)
-	if err := live.Reload(context.Background()); err == nil || live.Table() != table {
-		t.Errorf("an index of a newer version: %v", err)
-	}
-	delete(store.records, KeyIndex)
 	mustReload(t, live)
 	if live.Err() != nil {
 		t.Error(live.Err())
@@ -292,4 +287,59 @@ func TestTableIsReadWithoutALock(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
+}
+
+// The index only saves reading: a broken one costs reads, and is written anew.
+func TestBrokenIndex(t *testing.T) {
+	for _, c := range []struct {
+		index string
+		heals bool
+	}{{"nonsense", true}, {`{"schema":"1.0","revisions":7}`, true}, {`{"schema":"2.0"}`, false}} {
+		store := newMemStore()
+		all := oneOfEach(t)
+		mustSave(t, store, all...)
+		store.put(KeyIndex, c.index)
+		live := &Live{Store: store}
+		mustReload(t, live)
+		if live.Table().Len() != len(all) {
+			t.Errorf("%s: %d credentials, %v", c.index, live.Table().Len(), live.Bad())
+		}
+		err := Save(context.Background(), store, all[0])
+		if _, repair := RepairIndex(context.Background(), store); (err == nil) != c.heals || (repair == nil) != c.heals {
+			t.Errorf("%s: %v, %v", c.index, err, repair)
+		}
+		if err != nil && (!strings.Contains(err.Error(), "it is saved, but") || !strings.Contains(err.Error(), "newer pillion")) {
+			t.Errorf("%s: %v", c.index, err)
+		}
+		mustReload(t, live)
+		store.reads = map[string]int{}
+		mustReload(t, live)
+		if c.heals != (len(store.reads) == 1) {
+			t.Errorf("%s: afterwards it reads %v", c.index, store.reads)
+		}
+	}
+}
+
+func TestManyWritersShareTheIndex(t *testing.T) {
+	store := newMemStore()
+	var writers sync.WaitGroup
+	for _, c := range oneOfEach(t) {
+		writers.Go(func() {
+			for range 5 {
+				if err := Save(context.Background(), store, c); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	revisions, _, err := readIndex(context.Background(), store)
+	if err != nil || len(revisions) != len(oneOfEach(t)) {
+		t.Errorf("%v, %v", revisions, err)
+	}
+	for name, revision := range revisions {
+		if !strings.HasPrefix(revision, "5.") {
+			t.Errorf("%s: %s", name, revision)
+		}
+	}
 }

@@ -156,6 +156,7 @@ var pathCases = []struct{ path, want string }{
 	{"/api/%2525252525252525252e", "refused"},
 	{"", "refused"},
 	{"api", "refused"},
+	{"%2Fapi", "refused"},
 }
 
 func pathTable() *Table {

@@ -56,6 +56,9 @@ func plainPath(path string) bool {
 // can only add to the prefixes that match.
 // A problem is why there is no second opinion on path worth having.
 func readings(path string) (decoded, bare, problem string) {
+	if path == "" || path[0] != '/' {
+		return "", "", pathRelative
+	}
 	decoded, problem = decodeFully(path)
 	if problem != "" {
 		return "", "", problem
@@ -135,9 +138,6 @@ func unhex(c byte) int {
 const parameterMarks = ";?#"
 
 func withoutParameters(path string) (bare, problem string) {
-	if path == "" || path[0] != '/' {
-		return "", pathRelative
-	}
 	hasParameter := strings.ContainsAny(path, parameterMarks)
 	var b strings.Builder
 	for rest, more := path[1:], true; more; {

@@ -18,6 +18,9 @@ const (
 	currentSchema = "1.0"
 )
 
+// errNewer is in the error of a record that only a newer version may change.
+var errNewer = errors.New("was written by a newer pillion")
+
 // decodeRecord reads a record into the struct that dst points to. A field that
 // dst does not have is refused when the record's minor version is ours or
 // lower, since then nobody of our kind wrote it, and ignored when it is higher.
@@ -59,7 +62,7 @@ func checkSchema(raw []byte) (newer bool, err error) {
 	case err1 != nil || err2 != nil || major < schemaMajor:
 		return false, errors.New("has a schema version that no pillion wrote")
 	case major > schemaMajor:
-		return false, fmt.Errorf("was written by a newer pillion (schema %d.%d, this one reads %d.x): update this one", major, minor, schemaMajor)
+		return false, fmt.Errorf("%w (schema %d.%d, this one reads %d.x): update this one", errNewer, major, minor, schemaMajor)
 	}
 	return minor > schemaMinor, nil
 }

@@ -136,9 +136,16 @@ func ParseAuthority(authority string, defaultPort uint16) (host string, port uin
 	return host, port, nil
 }
 
+// maxAuthority leaves room for a name of 253 characters in its longest Unicode
+// form. IDNA's time grows with the square of the length, so it is checked first.
+const maxAuthority = 1024
+
 func checkAuthorityBytes(authority string) error {
 	if authority == "" {
 		return badTarget("the host is missing")
+	}
+	if len(authority) > maxAuthority {
+		return badTarget("has a host longer than 253 characters")
 	}
 	for i := range len(authority) {
 		switch c := authority[i]; {

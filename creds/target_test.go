@@ -61,6 +61,8 @@ var authorityCases = []struct {
 	{"a*b.example", "", 0, "no host name has"},
 	{strings.Repeat("a", 64) + ".example", "", 0, "longer than 63"},
 	{strings.Repeat("abcdefg.", 32) + "example", "", 0, "longer than 253"},
+	{strings.Repeat("ü", 100_000), "", 0, "longer than 253"},
+	{strings.Repeat("ü.", 500), "", 0, "longer than 253"},
 	{"example.com:", "", 0, "the port"},
 	{"example.com:0", "", 0, "the port"},
 	{"example.com:65536", "", 0, "the port"},

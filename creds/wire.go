@@ -39,7 +39,7 @@ type credentialRecord struct {
 	Scope            string            `json:"scope,omitempty"`
 	AuthStyle        AuthStyle         `json:"auth_style,omitempty"`
 	Params           map[string]string `json:"param,omitempty"`
-	Headers          []string          `json:"header,omitempty"` // their names, in order
+	Headers          []string          `json:"header,omitempty"`  // their names, in order
 	Secrets          map[string]string `json:"secrets,omitempty"` // secret's name -> ID
 }
 
