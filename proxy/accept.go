@@ -33,6 +33,7 @@ func (s *Server) Serve(l net.Listener) error {
 // begin makes the two servers: one for the listeners, one inside the tunnels.
 func (s *Server) begin() {
 	s.start.Do(func() {
+		s.timeouts = s.timeouts.orDefaults()
 		s.stopped, s.stop = context.WithCancel(context.Background())
 		s.lastUsed.Store(time.Now().UnixNano())
 		s.tls = s.tunnelTLS()
@@ -42,7 +43,7 @@ func (s *Server) begin() {
 		s.inner.TLSConfig = s.tls // mentions h2: net/http then serves connections that negotiated it
 		s.inner.HTTP2 = &http.HTTP2Config{
 			MaxConcurrentStreams: 250,
-			WriteByteTimeout:     stallTimeout,
+			WriteByteTimeout:     s.timeouts.stall,
 			// Small windows: a slow tool must not fill our memory with uploads.
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     256 << 10,
@@ -55,7 +56,7 @@ func (s *Server) begin() {
 func (s *Server) newHTTP(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:                      h,
-		ReadHeaderTimeout:            headTimeout,
+		ReadHeaderTimeout:            s.timeouts.head,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHead,
 		DisableGeneralOptionsHandler: true,
@@ -116,7 +117,7 @@ func (d door) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	// Asked now: the socket's owner can be looked up while it is connected.
-	return &gate{Conn: c, refuse: d.s.refuseRaw, peer: d.s.admit(c)}, nil
+	return &gate{Conn: c, refuse: d.s.refuseRaw, peer: d.s.admit(c), times: &d.s.timeouts}, nil
 }
 
 // admit decides who may use the proxy: this machine alone, and of its users
@@ -151,7 +152,6 @@ func forbiddenClient(why string) error {
 // receive takes what arrives on the listener itself.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) {
 	g := gateOf(r.Context())
-	g.busy.Store(true)
 	switch {
 	case g.peer != nil:
 		s.refuseEarly(w, r, g.peer)
@@ -207,7 +207,7 @@ func (s *Server) refuseRaw(g *gate, err error) {
 func (s *Server) answerRaw(c net.Conn, x *exchange, err error) {
 	p := problemOf(err)
 	x.fail(p)
-	_ = c.SetWriteDeadline(time.Now().Add(headTimeout))
+	_ = c.SetWriteDeadline(time.Now().Add(s.timeouts.head))
 	_, _ = c.Write(p.raw()) // the client may be gone: the log line says what it would have read
 	lingeringClose(c)
 	x.entry.Duration = time.Since(x.entry.Time)
@@ -288,7 +288,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// chosenTunnel names what CONNECT asked for, before anything else is known of it.
+// newTunnel names what CONNECT asked for, before anything else is known of it.
 func (s *Server) newTunnel(r *http.Request) (*tunnel, error) {
 	chosen, err := s.proxyUser(r)
 	if err != nil {

@@ -1,5 +1,7 @@
 package proxy
 
+import "golang.org/x/net/http/httpguts"
+
 // chunkScanner follows a chunked body (RFC 9112 section 7.1) beside whoever reads
 // it, to know where it ends. It accepts what net/http accepts and nothing that
 // another parser could read otherwise: no bare CR or LF, no control character in
@@ -9,6 +11,7 @@ type chunkScanner struct {
 	remain int64 // bytes of this chunk's data that are still to come
 	digits int   // of the size
 	line   int   // bytes of this line, or of all trailers, so far
+	excess int64 // bytes that carry no data, beyond what is reasonable
 }
 
 type chunkState uint8
@@ -21,7 +24,8 @@ const (
 	chunkDataCR
 	chunkDataLF
 	chunkTrailerStart // first byte of a trailer line
-	chunkTrailer
+	chunkTrailerName
+	chunkTrailerValue
 	chunkTrailerLF
 	chunkEndLF // LF of the empty line that ends the body
 	chunkDone
@@ -30,7 +34,8 @@ const (
 const (
 	maxChunkDigits = 15 // below 2^60: no overflow
 	maxChunkLine   = 256
-	maxTrailers    = 8 << 10
+	maxTrailers    = 4000 // with all line ends: net/http wants them within 4096
+	maxExcess      = 16 << 10
 )
 
 // scan reads on in b and returns how many of its bytes belong to the body. It
@@ -69,7 +74,7 @@ func (s *chunkScanner) step(c byte) error {
 	case chunkDataLF:
 		s.digits, s.line = 0, 0
 		return s.expect(c, '\n', chunkSize)
-	case chunkTrailerStart, chunkTrailer:
+	case chunkTrailerStart, chunkTrailerName, chunkTrailerValue:
 		return s.trailer(c)
 	case chunkTrailerLF:
 		return s.expect(c, '\n', chunkTrailerStart)
@@ -115,7 +120,13 @@ func (s *chunkScanner) extension(c byte) error {
 	return nil
 }
 
+// lineEnd ends a size line. Chunks that are small next to their line are borne
+// for a while, as net/http does: a sender may stream single bytes.
 func (s *chunkScanner) lineEnd(c byte) error {
+	s.excess = max(0, s.excess+int64(s.digits+s.line+2)-16-2*s.remain)
+	if s.excess > maxExcess {
+		return badRequest("the chunked body is mostly chunk extensions")
+	}
 	s.line = 0
 	if s.remain == 0 {
 		return s.expect(c, '\n', chunkTrailerStart)
@@ -130,12 +141,16 @@ func (s *chunkScanner) trailer(c byte) error {
 		return badRequest("the trailers are longer than %d bytes", maxTrailers)
 	case c == '\r' && s.state == chunkTrailerStart:
 		s.state = chunkEndLF
-	case c == '\r':
+	case c == '\r' && s.state == chunkTrailerValue:
+		s.line++ // its LF
 		s.state = chunkTrailerLF
-	case c < ' ' && c != '\t', c == 0x7f, s.state == chunkTrailerStart && (c == ' ' || c == '\t'):
-		return badRequest("a trailer is malformed")
+	case s.state == chunkTrailerValue && (c >= ' ' || c == '\t') && c != 0x7f:
+	case s.state == chunkTrailerName && c == ':':
+		s.state = chunkTrailerValue
+	case s.state != chunkTrailerValue && httpguts.IsTokenRune(rune(c)):
+		s.state = chunkTrailerName
 	default:
-		s.state = chunkTrailer
+		return badRequest("a trailer is malformed")
 	}
 	return nil
 }

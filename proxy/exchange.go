@@ -78,8 +78,9 @@ func outgoing(x *exchange, r *http.Request) *http.Request {
 		ContentLength: r.ContentLength,
 	}).WithContext(r.Context())
 	if r.Body != nil && r.Body != http.NoBody {
-		out.Body = &countedBody{r.Body, x}
 		out.Trailer = r.Trailer // filled in by net/http behind the body, in place
+		cleanTrailer(out.Trailer, nil)
+		out.Body = &countedBody{r.Body, x, out.Trailer}
 	}
 	return out
 }
@@ -100,13 +101,16 @@ func hostField(t creds.Target) string {
 // body's error inside one of its own.
 type countedBody struct {
 	io.ReadCloser
-	x *exchange
+	x       *exchange
+	trailer http.Header
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.in.Add(int64(n))
-	if err != nil && err != io.EOF {
+	if err == io.EOF {
+		cleanTrailer(b.trailer, b.x.authorization)
+	} else if err != nil {
 		b.x.bodyErr.Store(bodyError{err})
 	}
 	return n, err

@@ -19,14 +19,15 @@ import (
 // Transfer-Encoding, a bare LF) and has forgotten it by the time that a handler
 // runs; and because it answers malformed requests without asking us.
 //
-// It also bounds stalls: a head must arrive within headTimeout, and a body or an
-// answer must move within stallTimeout.
+// It also bounds stalls: a head must arrive within times.head, and a body or an
+// answer must move within times.stall.
 //
 // Read is called by one goroutine at a time, as net/http does.
 type gate struct {
 	net.Conn
 	tunnel *tunnel // what CONNECT asked for; nil on the plain listener
 	peer   error   // why this client may not use the proxy; nil when it may
+	times  *timeouts
 
 	// refuse answers a malformed head, when no answer is under way.
 	refuse func(g *gate, err error)
@@ -39,7 +40,8 @@ type gate struct {
 	chunks  chunkScanner
 	pending error // what the next Read returns
 
-	// busy is set while a handler answers: then nobody else may write.
+	// busy is set from when net/http has a head until its answer is out: between
+	// them nobody else may write.
 	busy atomic.Bool
 
 	headDeadline         bool
@@ -54,13 +56,6 @@ const (
 	gateChunked
 	gateOpaque
 	gateClosed
-)
-
-// Bounds of a client's silence. A stall is generous: a connector may pause in
-// mid-upload while it waits for its own source.
-const (
-	headTimeout  = 15 * time.Second
-	stallTimeout = 5 * time.Minute
 )
 
 // headBuffers lends what a head is collected in. An idle connection holds none.
@@ -98,6 +93,7 @@ func (g *gate) Read(p []byte) (int, error) {
 
 // give hands out judged bytes, and the buffer back once it is empty.
 func (g *gate) give(p []byte) int {
+	g.busy.Store(true) // now, and not in the handler: net/http reads ahead before it calls that
 	n := copy(p, g.buf[g.r:g.r+g.judged])
 	g.r += n
 	g.judged -= n
@@ -149,6 +145,7 @@ func (g *gate) readHead(p []byte) (n int, err error) {
 func (g *gate) judgeInPlace(b []byte, n int) (int, error) {
 	if f, err := checkHead(b[:n]); err == nil {
 		g.begin(f)
+		g.busy.Store(true)
 		if n < len(b) {
 			g.unread(b[n:])
 		}
@@ -175,20 +172,26 @@ func checkPartialHead(b []byte) error {
 	return nil
 }
 
-// fill reads more of a head. A time-out keeps what has arrived: net/http
-// interrupts reads of its own, and comes back.
+// fill reads more of a head. A time-out while a handler answers keeps what has
+// arrived: net/http interrupts reads of its own, and comes back.
 func (g *gate) fill() error {
+	if g.r > 0 { // or requests without a pause between them would never let the buffer go
+		g.buf, g.r = g.buf[:copy(g.buf, g.buf[g.r:])], 0
+	}
 	if len(g.buf) == cap(g.buf) {
 		g.buf = append(g.buf, 0)[:len(g.buf)]
 	}
 	if !g.headDeadline && !g.busy.Load() {
 		g.headDeadline = true
-		_ = g.Conn.SetReadDeadline(time.Now().Add(headTimeout))
+		_ = g.Conn.SetReadDeadline(time.Now().Add(g.times.head))
 	}
 	n, err := g.Conn.Read(g.buf[len(g.buf):cap(g.buf)])
 	g.buf = g.buf[:len(g.buf)+n]
-	if n > 0 {
+	switch {
+	case n > 0:
 		return nil
+	case isTimeout(err) && !g.busy.Load():
+		return g.reject(badRequest("its header did not arrive in time"))
 	}
 	return err
 }
@@ -293,8 +296,8 @@ func (g *gate) unread(b []byte) {
 // for every read would cost more than the read's own bookkeeping.
 func (g *gate) limitStall() {
 	now := time.Now()
-	if g.readUntil.Sub(now) < stallTimeout/2 {
-		g.readUntil = now.Add(stallTimeout)
+	if g.readUntil.Sub(now) < g.times.stall/2 {
+		g.readUntil = now.Add(g.times.stall)
 		_ = g.Conn.SetReadDeadline(g.readUntil)
 	}
 }
@@ -315,8 +318,8 @@ func (g *gate) SetReadDeadline(t time.Time) error {
 // Write bounds how long a client may leave an answer unread.
 func (g *gate) Write(p []byte) (int, error) {
 	now := time.Now()
-	if g.sendUntil.Sub(now) < stallTimeout/2 {
-		g.sendUntil = now.Add(stallTimeout)
+	if g.sendUntil.Sub(now) < g.times.stall/2 {
+		g.sendUntil = now.Add(g.times.stall)
 		_ = g.Conn.SetWriteDeadline(g.sendUntil)
 	}
 	return g.Conn.Write(p)

@@ -54,13 +54,45 @@ func requestHeader(r *http.Request) http.Header {
 func inject(out *http.Request, a *creds.Authorization) {
 	for i := range a.Headers {
 		field := &a.Headers[i]
+		dropSpellings(out.Header, field.Name)
 		out.Header[field.Name] = []string{field.Value.Reveal()}
-		if out.Trailer != nil {
-			delete(out.Trailer, field.Name)
-		}
 	}
+	cleanTrailer(out.Trailer, a)
 	for i := range a.Query {
 		out.URL.RawQuery = setQuery(out.URL.RawQuery, a.Query[i].Name, a.Query[i].Value.Reveal())
+	}
+}
+
+// dropSpellings removes fields that many servers take for the one called name:
+// CGI and WSGI write X-Api-Key and X_Api_Key the same way.
+func dropSpellings(h http.Header, name string) {
+	for sent := range h {
+		if strings.IndexByte(sent, '_') >= 0 && strings.EqualFold(strings.ReplaceAll(sent, "_", "-"), name) {
+			delete(h, sent)
+		}
+	}
+}
+
+// cleanTrailer takes out of a trailer section what only a header may hold, and
+// what the credential owns: some servers merge trailers into the header. It is
+// called before the request is sent, for the names that it announces, and when
+// its body has ended, for those that came.
+func cleanTrailer(trailer http.Header, a *creds.Authorization) {
+	if trailer == nil {
+		return
+	}
+	for _, name := range hopByHop {
+		delete(trailer, name)
+	}
+	for _, name := range [...]string{"Host", "Content-Length", "Authorization", "Cookie", "Expect"} {
+		delete(trailer, name)
+	}
+	if a == nil {
+		return
+	}
+	for i := range a.Headers {
+		delete(trailer, a.Headers[i].Name)
+		dropSpellings(trailer, a.Headers[i].Name)
 	}
 }
 
@@ -103,10 +135,11 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// responseHeader is what the client gets of the tool's answer. A Proxy-Status
-// member that claims to be ours is dropped: only pillion speaks for pillion.
-func responseHeader(dst http.Header, resp *http.Response) {
-	for name, values := range endToEnd(resp.Header) {
+// toolsFields copies the fields of the tool's answer that are meant for the
+// client. A Proxy-Status member that claims to be ours is dropped: only pillion
+// speaks for pillion.
+func toolsFields(dst, src http.Header) {
+	for name, values := range endToEnd(src) {
 		if name == "Proxy-Status" {
 			values = withoutOurs(values)
 		}
@@ -114,6 +147,11 @@ func responseHeader(dst http.Header, resp *http.Response) {
 			dst[name] = values
 		}
 	}
+}
+
+// responseHeader is the head of the answer.
+func responseHeader(dst http.Header, resp *http.Response) {
+	toolsFields(dst, resp.Header)
 	for _, name := range [...]string{"Date", "Content-Type"} {
 		if _, ok := dst[name]; !ok {
 			dst[name] = nil // or net/http makes one up

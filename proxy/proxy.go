@@ -60,6 +60,7 @@ type Server struct {
 	// MaxTunnels bounds the open tunnels; 0: no bound.
 	MaxTunnels int
 
+	timeouts timeouts
 	config   atomic.Pointer[running]
 	start    sync.Once
 	front    *http.Server // the listeners

@@ -16,15 +16,12 @@ import (
 // serve answers one request, from inside a tunnel or from the listener: the
 // pipeline, then the answer, then its log line.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	if g := gateOf(r.Context()); g != nil {
-		g.busy.Store(true)
-	}
 	x := newExchange(r)
 	s.requests.Add(1)
 	s.Metrics.inFlight.Inc()
 	defer s.finish(w, x)
 
-	early := &earlyAnswers{w: w}
+	early := &earlyAnswers{w: w, left: maxEarlyAnswers, unwanted: !r.ProtoAtLeast(1, 1)}
 	if r.ProtoAtLeast(1, 1) { // HTTP/1.0 knows no 1xx
 		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send}))
 	}
@@ -49,11 +46,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 	fault := recover()
 	if fault != nil && fault != http.ErrAbortHandler { //nolint:errorlint // the value itself, as net/http compares it
-		// The value stays out of the log: it may quote what was being handled.
-		s.Log.Error("fault", "type", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
-		x.fail(&problem{kind: kindInternal, detail: "The log of pillion has the place. Please report it."})
+		s.logFault(fault)
+		p := faultProblem()
+		x.fail(p)
 		if !x.wrote {
-			(&problem{kind: kindInternal, detail: x.entry.Detail}).respond(w, true)
+			p.respond(w, true)
 			fault = nil
 		} else {
 			fault = http.ErrAbortHandler
@@ -73,6 +70,16 @@ func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 	if fault != nil {
 		panic(fault)
 	}
+}
+
+// logFault says where a panic began. Its value stays out of the log: it may quote
+// what was being handled.
+func (s *Server) logFault(fault any) {
+	s.Log.Error("fault", "type", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
+}
+
+func faultProblem() *problem {
+	return &problem{kind: kindInternal, detail: "The log of pillion has the place. Please report it."}
 }
 
 // fail notes in the log line what went wrong.
@@ -112,10 +119,10 @@ func clientError(err error) error {
 }
 
 // closing reports whether the client should not send another request on this
-// connection: we are about to end, or a WebSocket handshake was not accepted,
-// behind which anything may follow.
+// connection: we are about to end, or a CONNECT or a WebSocket handshake was not
+// accepted, behind which anything may follow, and the gate stands open.
 func (s *Server) closing(r *http.Request) bool {
-	return s.draining.Load() || isWebSocket(r)
+	return s.draining.Load() || r.Method == http.MethodConnect || isWebSocket(r)
 }
 
 // relay passes the tool's answer on as it comes.
@@ -146,7 +153,10 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 // relayTrailers writes what came behind the body. Trailers that the head did not
 // announce need net/http's prefix.
 func relayTrailers(h, trailers http.Header, announced bool) {
-	for name, values := range trailers {
+	clean := http.Header{}
+	toolsFields(clean, trailers)
+	delete(clean, "Content-Length")
+	for name, values := range clean {
 		if !announced {
 			name = http.TrailerPrefix + name
 		}
@@ -212,22 +222,30 @@ func (x *exchange) copyBody(w http.ResponseWriter, resp *http.Response) error {
 // earlyAnswers passes 1xx answers such as 103 on. The transport calls it from
 // its own goroutine, and may do so after RoundTrip has returned.
 type earlyAnswers struct {
-	mu    sync.Mutex
-	w     http.ResponseWriter
-	ended bool
+	mu       sync.Mutex
+	w        http.ResponseWriter
+	left     int  // how many more are passed on
+	unwanted bool // HTTP/1.0 knows none
+	ended    bool
 }
+
+// maxEarlyAnswers bounds them: net/http does not, where somebody listens to them.
+const maxEarlyAnswers = 32
+
+var errEarlyAnswers = errors.New("the tool sends 1xx answers without an end")
 
 func (e *earlyAnswers) send(code int, header textproto.MIMEHeader) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.left--; e.left < 0 {
+		return errEarlyAnswers
+	}
 	// 100 is net/http's to send, when the body is asked for.
-	if e.ended || code == http.StatusContinue {
+	if e.ended || e.unwanted || code == http.StatusContinue {
 		return nil
 	}
 	h := e.w.Header()
-	for name, values := range endToEnd(http.Header(header)) {
-		h[name] = values
-	}
+	toolsFields(h, http.Header(header))
 	e.w.WriteHeader(code)
 	clear(h)
 	return nil

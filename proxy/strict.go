@@ -16,7 +16,7 @@ const maxHead = 64 << 10
 type framing struct {
 	length  int64 // Content-Length, when the body is neither chunked nor opaque
 	chunked bool
-	opaque  bool // CONNECT or a WebSocket handshake: no requests follow
+	opaque  bool // CONNECT or a WebSocket handshake (isWebSocket agrees): no requests follow
 }
 
 // checkHead judges the head of an HTTP/1 request, up to and including its empty
@@ -34,14 +34,7 @@ func checkHead(head []byte) (framing, error) {
 	if err != nil {
 		return framing{}, err
 	}
-	f, err := checkFields(rest, http11)
-	if string(method) == "CONNECT" {
-		if f.chunked || f.length > 0 {
-			return f, badRequest("CONNECT has no body")
-		}
-		f.opaque = true
-	}
-	return f, err
+	return checkFields(rest, http11, string(method) == "CONNECT")
 }
 
 func checkRequestLine(line []byte) (method []byte, http11 bool, err error) {
@@ -105,10 +98,14 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// fieldCounts says how often the fields stood that must not stand twice.
-type fieldCounts struct{ host, length, encoding int }
+// fieldCounts says how often the fields stood that must not stand twice, and
+// whether the two halves of a WebSocket handshake did.
+type fieldCounts struct {
+	host, length, encoding, upgrade int
+	toWebSocket, connectionUpgrade  bool
+}
 
-func checkFields(rest []byte, http11 bool) (framing, error) {
+func checkFields(rest []byte, http11, isConnect bool) (framing, error) {
 	var f framing
 	var n fieldCounts
 	for {
@@ -124,6 +121,7 @@ func checkFields(rest []byte, http11 bool) (framing, error) {
 			return f, err
 		}
 	}
+	f.opaque = isConnect || n.connectionUpgrade && n.upgrade == 1 && n.toWebSocket
 	switch {
 	case n.host > 1, n.host == 0 && http11:
 		return f, badRequest("Host stands %d times instead of once", n.host)
@@ -136,7 +134,7 @@ func checkFields(rest []byte, http11 bool) (framing, error) {
 	case n.encoding == 1 && !http11:
 		return f, badRequest("HTTP/1.0 knows no Transfer-Encoding")
 	case f.opaque && (f.chunked || f.length > 0):
-		return f, badRequest("a WebSocket handshake has no body")
+		return f, badRequest("CONNECT and WebSocket handshakes have no body")
 	}
 	return f, nil
 }
@@ -175,7 +173,24 @@ func (f *framing) field(line []byte, n *fieldCounts) error {
 			return badRequest("the only expectation is 100-continue")
 		}
 	case equalFold(name, "upgrade"):
-		f.opaque = f.opaque || equalFold(value, "websocket")
+		n.upgrade++
+		n.toWebSocket = equalFold(value, "websocket")
+	case equalFold(name, "connection"):
+		n.connectionUpgrade = n.connectionUpgrade || hasToken([]string{string(value)}, "upgrade")
+	case equalFold(name, "trailer"):
+		return checkTrailerNames(value)
+	}
+	return nil
+}
+
+// checkTrailerNames refuses trailers that would change the framing: net/http
+// would answer them by itself.
+func checkTrailerNames(value []byte) error {
+	for name := range bytes.SplitSeq(value, []byte(",")) {
+		name = bytes.Trim(name, " \t")
+		if equalFold(name, "transfer-encoding") || equalFold(name, "content-length") || equalFold(name, "trailer") {
+			return badRequest("%s cannot be a trailer", name)
+		}
 	}
 	return nil
 }

@@ -17,9 +17,6 @@ import (
 	"pillion/creds"
 )
 
-// handshakeTimeout bounds a tunnel's first bytes and its TLS handshake.
-const handshakeTimeout = 15 * time.Second
-
 // tunnel is what one CONNECT asked for.
 type tunnel struct {
 	host       string // canonical
@@ -123,6 +120,14 @@ func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
 		_ = conn.Close() // only tunnelWriter makes them
 		return
 	}
+	defer func() {
+		if fault := recover(); fault != nil { // net/http would log its value
+			s.logFault(fault)
+			x.fail(faultProblem())
+			_ = client.Close()
+			s.log(&x.entry)
+		}
+	}()
 	t, err := s.newTunnel(r)
 	if err == nil {
 		err = s.reserve(client)
@@ -166,7 +171,7 @@ var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
 // terminate ends the client's TLS and gives the connection to the inner server.
 // A problem in return is for the client to read; other errors are only an end.
 func (s *Server) terminate(client *tunnelConn) error {
-	deadline := time.Now().Add(handshakeTimeout)
+	deadline := time.Now().Add(s.timeouts.handshake)
 	_ = client.SetDeadline(deadline)
 	if _, err := client.Write(established); err != nil {
 		return err
@@ -191,7 +196,7 @@ func (s *Server) terminate(client *tunnelConn) error {
 	client.tunnel.serverName = state.ServerName
 	var inner net.Conn = conn
 	if state.NegotiatedProtocol != "h2" {
-		inner = &gate{Conn: conn, tunnel: client.tunnel, refuse: s.refuseRaw}
+		inner = &gate{Conn: conn, tunnel: client.tunnel, refuse: s.refuseRaw, times: &s.timeouts}
 	}
 	if !s.handoff.give(inner) {
 		return net.ErrClosed
@@ -243,7 +248,7 @@ func (s *Server) tunnelTLS() *tls.Config {
 func (s *Server) splice(client *tunnelConn, x *exchange) {
 	defer client.Close()
 	s.Metrics.misses.WithLabelValues(actionTunnel).Inc()
-	ctx, cancel := context.WithTimeout(s.stopped, handshakeTimeout)
+	ctx, cancel := context.WithTimeout(s.stopped, s.timeouts.handshake)
 	defer cancel()
 	tool, err := s.config.Load().dialTunnel(ctx, client.tunnel)
 	if err != nil {
