@@ -55,12 +55,16 @@ func bars(r *results) []bar {
 	}
 }
 
-// each is NaN where no tunnels were held, or where some were not alive: cheap memory for dead connections proves nothing.
+// each is NaN where no tunnels were tried, and beyond every limit where some were not alive: cheap memory for dead connections proves nothing.
 func (t tunnels) each() float64 {
-	if t.Count == 0 || t.Err != "" || t.Alive != t.Count {
+	switch {
+	case t.Limit == 0:
 		return math.NaN()
+	case t.Err != "" || t.Count == 0 || t.Alive != t.Count:
+		return math.Inf(1)
+	default:
+		return t.Each
 	}
-	return t.Each
 }
 
 func cpuOf(s sample) float64 { return s.CPU }

@@ -26,7 +26,7 @@ func TestBars(t *testing.T) {
 		{"a fifth of goproxy is allowed", func(r *results) { r.slow(peerPillion, 160) }, "to goproxy", keptBar},
 		{"more is not", func(r *results) { r.slow(peerPillion, 161) }, "to goproxy", missedBar},
 		{"a tunnel of 51 KB", func(r *results) { r.Tunnels.Each = 51000 }, "idle tunnel", missedBar},
-		{"one dead tunnel", func(r *results) { r.Tunnels.Alive-- }, "idle tunnel", unknownBar},
+		{"one dead tunnel", func(r *results) { r.Tunnels.Alive-- }, "idle tunnel", missedBar},
 		{"no tunnels held", func(r *results) { r.Tunnels = tunnels{} }, "idle tunnel", unknownBar},
 		{"150 ms is not under 150 ms", func(r *results) {
 			for i := range r.Beginnings {

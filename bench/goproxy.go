@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/elazarl/goproxy"
 )
@@ -54,7 +55,7 @@ func serveGoproxy(stdin io.Reader) error {
 	if err := serveAllocations(c.Metrics); err != nil {
 		return err
 	}
-	go func() { _ = http.Serve(l, proxy) }()
+	go serveHTTP(l, proxy)
 	_, err = io.Copy(io.Discard, io.MultiReader(decoder.Buffered(), stdin))
 	return err
 }
@@ -65,12 +66,16 @@ func serveAllocations(addr string) error {
 	if err != nil {
 		return fmt.Errorf("listening for metrics: %w", err)
 	}
-	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			fmt.Fprintf(w, "go_memstats_mallocs_total %d\n", m.Mallocs)
-		}))
-	}()
+	go serveHTTP(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Fprintf(w, "go_memstats_mallocs_total %d\n", m.Mallocs)
+	}))
 	return nil
+}
+
+// serveHTTP is http.Serve with the one time-out that nothing should be without; it ends with the process.
+func serveHTTP(l net.Listener, h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	_ = server.Serve(l)
 }

@@ -18,6 +18,9 @@ import (
 // answerTimeout is when a client gives up on a proxy; no answer of a sound run takes a hundredth of it.
 const answerTimeout = 15 * time.Second
 
+// errNoMore is a proxy's answer at its own cap of tunnels.
+var errNoMore = errors.New("CONNECT was answered 503")
+
 // dialer opens connections as a load asks: TCP, CONNECT, TLS.
 type dialer struct {
 	load   *load
@@ -92,7 +95,10 @@ func connect(conn net.Conn, authority string) error {
 		}
 	}
 	if line, _, _ := cutLine(string(head)); !strings.HasPrefix(line, "HTTP/1.1 200") && !strings.HasPrefix(line, "HTTP/1.0 200") {
-		return fmt.Errorf("CONNECT was answered %q", line)
+		if strings.Contains(line, " 503 ") {
+			return errNoMore
+		}
+		return fmt.Errorf("CONNECT was answered %q", strings.TrimSpace(line))
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ const usage = `usage: bench [flags]
   -pillion FILE      the binary under test (default ../bin/pillion); "none" leaves pillion out
   -out DIR           where performance.md and performance.svg are written (default ../docs); "-" prints the tables only
   -rounds N          rounds, each with every peer started anew (default 5)
-  -seconds S         seconds a peer is measured under each load (default 3)
+  -seconds S         seconds a peer is measured under each load (default 2)
   -scenarios LIST    only these, separated by commas
   -peers LIST        only these, separated by commas
   -tunnels N         idle tunnels to hold; 0 as many as the open-files limit allows (default), -1 none
@@ -110,7 +110,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.pillion, "pillion", "../bin/pillion", "")
 	flags.StringVar(&o.out, "out", "../docs", "")
 	flags.IntVar(&o.plan.Rounds, "rounds", 5, "")
-	flags.Float64Var(&seconds, "seconds", 3, "")
+	flags.Float64Var(&seconds, "seconds", 2, "")
 	flags.StringVar(&scenarioList, "scenarios", "", "")
 	flags.StringVar(&peerList, "peers", "", "")
 	flags.IntVar(&o.plan.Tunnels, "tunnels", 0, "")
@@ -205,6 +205,7 @@ func compare(ctx context.Context, o options, args []string, stdout io.Writer) er
 	defer lab.close()
 	b := &bench{lab: lab, plan: o.plan, out: stdout}
 	m := lookAround(lab, args)
+	fmt.Fprintf(stdout, "%d rounds, about %v\n", o.plan.Rounds, o.plan.lasts().Round(time.Minute))
 	if err := b.run(ctx); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func startNginx(ctx context.Context, l *lab, dir string) (*running, error) {
 	}
 	config := fmt.Sprintf(nginxConfig, user, l.addrs.HTTP1, secure, plain, originName, l.pki.LeafCert, l.pki.LeafKey, l.authorization(), l.pki.CACert)
 	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
 	p, err := start(dir, peerNginx, []string{program, "-p", dir, "-e", "stderr", "-c", file})

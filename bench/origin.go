@@ -55,10 +55,10 @@ func serveOrigin(stdin io.Reader, stdout io.Writer) error {
 	}
 	o := &origin{authorization: c.Authorization}
 	var addrs originAddrs
-	if addrs.HTTP1, err = o.listen(o, cert, false); err != nil {
+	if addrs.HTTP1, err = o.listen(cert, false); err != nil {
 		return err
 	}
-	if addrs.HTTP2, err = o.listen(o, cert, true); err != nil {
+	if addrs.HTTP2, err = o.listen(cert, true); err != nil {
 		return err
 	}
 	control, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +66,7 @@ func serveOrigin(stdin io.Reader, stdout io.Writer) error {
 		return fmt.Errorf("listening for control: %w", err)
 	}
 	addrs.Control = control.Addr().String()
-	go func() { _ = http.Serve(control, http.HandlerFunc(o.serveCounts)) }()
+	go serveHTTP(control, http.HandlerFunc(o.serveCounts))
 	if err := json.NewEncoder(stdout).Encode(addrs); err != nil {
 		return err
 	}
@@ -74,13 +74,13 @@ func serveOrigin(stdin io.Reader, stdout io.Writer) error {
 	return err
 }
 
-func (o *origin) listen(handler http.Handler, cert tls.Certificate, h2 bool) (string, error) {
+func (o *origin) listen(cert tls.Certificate, h2 bool) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("listening as the origin: %w", err)
 	}
 	server := &http.Server{
-		Handler:           handler,
+		Handler:           o,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: time.Minute,
@@ -138,7 +138,7 @@ func (o *origin) serveCounts(w http.ResponseWriter, _ *http.Request) {
 // askCounts reads the origin's counters.
 func askCounts(control string) (counts, error) {
 	var c counts
-	response, err := http.Get("http://" + control + "/counts")
+	response, err := http.Get("http://" + control + "/counts") //nolint:gosec // the bench's own process
 	if err != nil {
 		return c, fmt.Errorf("asking the origin for its counts: %w", err)
 	}

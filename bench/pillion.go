@@ -37,7 +37,7 @@ func startPillion(ctx context.Context, l *lab, dir string) (*running, error) {
 	}
 	config := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf(pillionConfig, r.proxy, r.metrics, l.pki.CACert, originName)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	if err := l.setCredentials(ctx, dir, config); err != nil {

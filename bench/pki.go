@@ -70,14 +70,14 @@ func issue(cert, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certFile
 	if err != nil {
 		return nil, fmt.Errorf("encoding a key: %w", err)
 	}
-	if err := writePEM(certFile, "CERTIFICATE", der, 0o644); err != nil {
+	if err := writePEM(certFile, "CERTIFICATE", der); err != nil {
 		return nil, err
 	}
-	return key, writePEM(keyFile, "PRIVATE KEY", keyDER, 0o644) // squid reads it as another user; it lives for one run, on loopback
+	return key, writePEM(keyFile, "PRIVATE KEY", keyDER)
 }
 
-func writePEM(file, kind string, der []byte, mode os.FileMode) error {
-	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
+func writePEM(file, kind string, der []byte) error {
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
 // readPool reads a CA file for verification.

@@ -28,6 +28,7 @@ type process struct {
 	started time.Time
 	stdin   io.WriteCloser // nil where the process is not talked to
 	stdout  *bufio.Reader
+	pipe    *os.File // behind stdout
 	errFile string
 	once    sync.Once
 	exited  chan struct{} // closed when the process has been waited for
@@ -45,7 +46,7 @@ func startTalking(dir, name string, args ...string) (*process, error) {
 
 func spawn(dir, name string, args, env []string, talk bool) (*process, error) {
 	p := &process{Name: name, errFile: filepath.Join(dir, name+".log"), exited: make(chan struct{})}
-	log, err := os.OpenFile(p.errFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	log, err := os.OpenFile(p.errFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -62,7 +63,7 @@ func spawn(dir, name string, args, env []string, talk bool) (*process, error) {
 			return nil, fmt.Errorf("starting %s: %w", name, err)
 		}
 		defer write.Close()
-		p.cmd.Stdout, p.stdout = write, bufio.NewReader(read)
+		p.cmd.Stdout, p.stdout, p.pipe = write, bufio.NewReader(read), read
 		if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 			return nil, fmt.Errorf("starting %s: %w", name, err)
 		}
@@ -120,6 +121,9 @@ func (p *process) end() {
 	}
 	_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
 	<-p.exited
+	if p.pipe != nil {
+		_ = p.pipe.Close()
+	}
 }
 
 // line reads one line of standard output; the process's own last words are the error when it ends before.

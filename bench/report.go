@@ -45,10 +45,10 @@ func (r *report) write(dir string, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)
 	}
-	if err := os.WriteFile(file, []byte(whole), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(whole), 0o644); err != nil { //nolint:gosec // pages for everyone
 		return fmt.Errorf("writing the page: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "performance.svg"), []byte(r.plot()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "performance.svg"), []byte(r.plot()), 0o644); err != nil { //nolint:gosec // pages for everyone
 		return fmt.Errorf("writing the plot: %w", err)
 	}
 	_, err = fmt.Fprintf(stdout, "\nwrote %s and performance.svg\n\n", file)
@@ -154,7 +154,7 @@ func (r *report) writeBeginnings(w io.Writer) {
 	case t.Err != "":
 		fmt.Fprintf(w, "\nIdle keep-alive tunnels through pillion: failed (%s).\n", oneLine(t.Err))
 	case t.Count > 0:
-		fmt.Fprintf(w, "\nIdle keep-alive tunnels through pillion: %d open at once (open-files limit %d, %d in use), RSS %s to %s MiB, **%s KB each**; %d of them answered a request afterwards.\n",
+		fmt.Fprintf(w, "\nIdle keep-alive tunnels through pillion: %d open at once, as many as it accepts (open-files limit %d, %d in use), RSS %s to %s MiB, **%s KB each**; %d of them answered a request afterwards.\n",
 			t.Count, t.Limit, t.OpenFiles, mebibytes(t.Before), mebibytes(t.After), number(t.Each/1000), t.Alive)
 	}
 }

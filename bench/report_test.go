@@ -80,7 +80,7 @@ func TestNotesSayWhatFailedOnOneLine(t *testing.T) {
 func TestProseAroundTheMarkersIsKept(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "performance.md")
-	if err := os.WriteFile(file, []byte("# Above\n\n"+beginMark+"\nold\n"+endMark+"\n\nBelow\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("# Above\n\n"+beginMark+"\nold\n"+endMark+"\n\nBelow\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // twice, since a second run must not add to the first
@@ -100,7 +100,7 @@ func TestProseAroundTheMarkersIsKept(t *testing.T) {
 func TestAPageWithoutMarkersIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "performance.md")
-	if err := os.WriteFile(file, []byte("prose alone\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("prose alone\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := madeUp().write(dir, io.Discard)

@@ -52,6 +52,21 @@ type plan struct {
 	Tunnels   int // 0: as many as the open-files limit allows; negative: none
 }
 
+// lasts guesses how long a run takes, idle tunnels left out.
+func (p plan) lasts() time.Duration {
+	const start, overhead = 1500 * time.Millisecond, 400 * time.Millisecond // a peer's, and a load's
+	var sum time.Duration
+	for _, peer := range p.Peers {
+		sum += start
+		for _, s := range p.Scenarios {
+			if peer.Not[s.Name] == "" {
+				sum += overhead + s.lasts(p.Measure)*5/4
+			}
+		}
+	}
+	return sum * time.Duration(p.Rounds)
+}
+
 // bench carries a run.
 type bench struct {
 	lab     *lab

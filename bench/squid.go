@@ -61,7 +61,7 @@ func startSquid(ctx context.Context, l *lab, dir string) (*running, error) {
 	host, port := splitAuthority(l.addrs.HTTP1)
 	config := fmt.Sprintf(squidConfig, listen, l.pki.CACert, l.pki.CAKey, helper, dir, host, port, l.authorization())
 	file := filepath.Join(dir, "squid.conf")
-	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
 	p, err := start(dir, peerSquid, []string{program, "-N", "-f", file})
@@ -86,7 +86,7 @@ func prepareSquid(dir string) (helper string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("squid has no security_file_certgen here; install squid-openssl")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 "+originName+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "hosts"), []byte("127.0.0.1 "+originName+"\n"), 0o600); err != nil {
 		return "", err
 	}
 	folder := filepath.Join(dir, "certificates")

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -110,8 +110,8 @@ func ephemeralPorts() int {
 	return high - low
 }
 
-// serveHold is the subcommand "hold": it opens load.Clients connections, sends one request on each, and answers how many it holds; at the next line it
-// sends one more request on each and answers how many were answered.
+// serveHold is the subcommand "hold": it opens load.Clients connections, or as many as the proxy's own cap allows, sends one request on each, and answers how
+// many it holds; at the next line it sends one more request on each and answers how many were answered.
 func serveHold(stdin io.Reader, stdout io.Writer) error {
 	in := bufio.NewReader(stdin)
 	first, err := in.ReadBytes('\n')
@@ -135,12 +135,13 @@ func serveHold(stdin io.Reader, stdout io.Writer) error {
 			c.close()
 		}
 	}()
-	if n, err := forEach(held, holdOnce); n < len(held) {
+	if n, err := forEach(held, holdOnce); err != nil && !errors.Is(err, errNoMore) {
 		return fmt.Errorf("opening tunnel %d of %d: %w", n+1, len(held), err)
 	}
+	held = slices.DeleteFunc(held, func(c *http1) bool { return c.conn == nil })
 	fmt.Fprintln(stdout, len(held))
-	if _, err := in.ReadString('\n'); err != nil && !strings.Contains(err.Error(), "EOF") {
-		return err
+	if _, err := in.ReadString('\n'); err != nil {
+		return fmt.Errorf("waiting to ask again: %w", err)
 	}
 	alive, err := forEach(held, holdOnce)
 	if err != nil {
@@ -165,7 +166,7 @@ func holdOnce(c *http1) error {
 	return err
 }
 
-// forEach does something with every client, sixteen at a time, and returns how many succeeded and the first error.
+// forEach does something with every client, sixteen at a time, until one fails; it returns how many succeeded and the first error.
 func forEach(held []*http1, do func(*http1) error) (int, error) {
 	var (
 		next, succeeded atomic.Int64
@@ -178,7 +179,8 @@ func forEach(held []*http1, do func(*http1) error) (int, error) {
 			for i := next.Add(1) - 1; i < int64(len(held)); i = next.Add(1) - 1 {
 				if err := do(held[i]); err != nil {
 					once.Do(func() { first = err })
-					continue
+					next.Store(int64(len(held)))
+					return
 				}
 				succeeded.Add(1)
 			}
