@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,8 @@ type exchange struct {
 	entry         Entry
 	target        creds.Target
 	plain         *creds.Target // the target as it was asked for in http://, before the upgrade to TLS
+	webSocket     bool          // whether the client asks to become one
+	early         *earlyAnswers // where 1xx answers of the tool go
 	chosen        string        // credential named by the client; "" for none
 	path, query   string        // as on the wire, of the target
 	credential    *creds.Credential
@@ -29,7 +32,7 @@ type exchange struct {
 type bodyError struct{ err error }
 
 func newExchange(r *http.Request) *exchange {
-	x := &exchange{entry: Entry{Time: time.Now(), Method: r.Method, Protocol: r.Proto}}
+	x := &exchange{entry: Entry{Time: time.Now(), Method: r.Method, Protocol: r.Proto}, webSocket: isWebSocket(r)}
 	x.path, x.query = wirePath(r.RequestURI)
 	x.entry.Path = x.path
 	return x
@@ -57,7 +60,7 @@ func wirePath(uri string) (path, query string) {
 }
 
 // outgoing builds the request to the tool: same method, path and body, the
-// end-to-end fields, and the target's own Host.
+// end-to-end fields, and the target's own Host. It takes r's header over.
 func outgoing(x *exchange, r *http.Request) *http.Request {
 	u := &url.URL{Scheme: x.target.Scheme, Host: hostField(x.target), RawQuery: x.query, ForceQuery: r.URL.ForceQuery}
 	if strings.HasPrefix(x.path, "//") {
@@ -70,13 +73,17 @@ func outgoing(x *exchange, r *http.Request) *http.Request {
 	} else {
 		u.Opaque = x.path
 	}
+	ctx := r.Context()
+	if x.early != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.early.send})
+	}
 	out := (&http.Request{
 		Method:        r.Method,
 		URL:           u,
 		Host:          u.Host,
-		Header:        requestHeader(r),
+		Header:        requestHeader(x, r),
 		ContentLength: r.ContentLength,
-	}).WithContext(r.Context())
+	}).WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
 		out.Trailer = r.Trailer // filled in by net/http behind the body, in place
 		cleanTrailer(out.Trailer, nil)

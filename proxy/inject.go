@@ -9,38 +9,39 @@ import (
 	"pillion/creds"
 )
 
-// hopByHop are the fields that belong to one connection (RFC 9110 section 7.6.1)
-// or to us as a proxy: none of them goes on to the other side.
-var hopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
-	"Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
+// isHopByHop reports whether a field belongs to one connection (RFC 9110 section
+// 7.6.1) or to us as a proxy: such fields do not go on to the other side.
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
+		"Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return false
 }
 
-// endToEnd copies the fields of h that are meant for the other side. The values
-// are shared, not copied: nobody may change them in place.
-func endToEnd(h http.Header) http.Header {
-	out := make(http.Header, len(h)+2)
-	for name, values := range h {
-		out[name] = values
-	}
-	for _, listed := range h["Connection"] {
-		for name := range strings.SplitSeq(listed, ",") {
-			delete(out, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+// dropHopByHop leaves in h what is meant for the other side: also without the
+// fields that its Connection field lists.
+func dropHopByHop(h http.Header) {
+	listed := h["Connection"]
+	for name := range h {
+		if isHopByHop(name) || len(listed) > 0 && hasToken(listed, name) {
+			delete(h, name)
 		}
 	}
-	for _, name := range hopByHop {
-		delete(out, name)
-	}
-	return out
 }
 
-// requestHeader is what goes upstream of the client's fields, before inject.
-func requestHeader(r *http.Request) http.Header {
-	h := endToEnd(r.Header)
-	if hasToken(r.Header["Te"], "trailers") {
+// requestHeader is what goes upstream of the client's fields, before inject. It
+// is r.Header itself, changed: net/http has no more use for it, and a copy would
+// be one tenth of all that a request allocates.
+func requestHeader(x *exchange, r *http.Request) http.Header {
+	h := r.Header
+	trailers := hasToken(h["Te"], "trailers")
+	dropHopByHop(h)
+	if trailers {
 		h["Te"] = []string{"trailers"} // gRPC asks for it; the only member that HTTP/2 knows
 	}
-	if isWebSocket(r) {
+	if x.webSocket {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	}
 	if _, ok := h["User-Agent"]; !ok {
@@ -81,9 +82,7 @@ func cleanTrailer(trailer http.Header, a *creds.Authorization) {
 	if trailer == nil {
 		return
 	}
-	for _, name := range hopByHop {
-		delete(trailer, name)
-	}
+	dropHopByHop(trailer)
 	for _, name := range [...]string{"Host", "Content-Length", "Authorization", "Cookie", "Expect"} {
 		delete(trailer, name)
 	}
@@ -139,7 +138,11 @@ func hasToken(values []string, token string) bool {
 // client. A Proxy-Status member that claims to be ours is dropped: only pillion
 // speaks for pillion.
 func toolsFields(dst, src http.Header) {
-	for name, values := range endToEnd(src) {
+	listed := src["Connection"]
+	for name, values := range src {
+		if isHopByHop(name) || len(listed) > 0 && hasToken(listed, name) {
+			continue
+		}
 		if name == "Proxy-Status" {
 			values = withoutOurs(values)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"runtime/debug"
 	"sync"
@@ -21,15 +20,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.Metrics.inFlight.Inc()
 	defer s.finish(w, x)
 
-	early := &earlyAnswers{w: w, left: maxEarlyAnswers, unwanted: !r.ProtoAtLeast(1, 1)}
-	if r.ProtoAtLeast(1, 1) { // HTTP/1.0 knows no 1xx
-		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send}))
-	}
+	x.early = &earlyAnswers{w: w, left: maxEarlyAnswers, unwanted: !r.ProtoAtLeast(1, 1)}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		_ = http.NewResponseController(w).EnableFullDuplex() // an answer may come before the upload's end
 	}
 	resp, err := s.roundTrip(x, r)
-	early.end()
+	x.early.end()
 	if err != nil {
 		s.refuse(w, r, x, err)
 		return
@@ -102,7 +98,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err
 	x.wrote = true
 	x.head = time.Since(x.entry.Time)
 	// A body that nobody read would have to be read to its end: close instead.
-	p.respond(w, r.ContentLength != 0 || s.closing(r) || p.kind == kindForbiddenClient)
+	p.respond(w, r.ContentLength != 0 || s.closing(x) || p.kind == kindForbiddenClient)
 }
 
 // clientError sorts what went wrong in reading the request's body: the client's
@@ -121,8 +117,8 @@ func clientError(err error) error {
 // closing reports whether the client should not send another request on this
 // connection: we are about to end, or a CONNECT or a WebSocket handshake was not
 // accepted, behind which anything may follow, and the gate stands open.
-func (s *Server) closing(r *http.Request) bool {
-	return s.draining.Load() || r.Method == http.MethodConnect || isWebSocket(r)
+func (s *Server) closing(x *exchange) bool {
+	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket
 }
 
 // relay passes the tool's answer on as it comes.
@@ -136,7 +132,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 		h.Add("Trailer", name)
 		delete(h, "Content-Length") // HTTP/1.1 has room for trailers behind chunks alone
 	}
-	if s.closing(r) {
+	if s.closing(x) {
 		h.Set("Connection", "close")
 	}
 	x.wrote = true

@@ -13,7 +13,7 @@ import (
 // on bytes pass both ways, the ones that the client sent early included.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, x *exchange, resp *http.Response) {
 	tool, ok := resp.Body.(io.ReadWriteCloser)
-	if !ok || !isWebSocket(r) {
+	if !ok || !x.webSocket {
 		_ = resp.Body.Close()
 		s.refuse(w, r, x, &problem{kind: kindUnreachable, detail: "The tool switched protocols without being asked to."})
 		return
@@ -43,7 +43,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, x *exchange, re
 }
 
 func switchingHead(resp *http.Response) []byte {
-	h := endToEnd(resp.Header)
+	h := http.Header{}
+	toolsFields(h, resp.Header)
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
