@@ -196,7 +196,7 @@ func (a *app) credentialGet() *cobra.Command {
 }
 
 func noSuchCredential(name string, err error) error {
-	if errors.Is(err, creds.ErrNotFound) {
+	if errors.Is(err, creds.ErrNotFound) || isBadName(name) {
 		return fmt.Errorf("there is no credential %q; pillion credential list shows those that are", name)
 	}
 	return fmt.Errorf("reading the credential %s: %w", name, err)

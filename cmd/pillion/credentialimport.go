@@ -163,7 +163,7 @@ func (in *imported) credential(d *document, path, dir string) *creds.Credential 
 		Scope: in.Scope, AuthStyle: creds.AuthStyle(in.AuthStyle), Params: in.Param,
 	}
 	if c.Protocol == "" {
-		c.Protocol = creds.ProtocolOf(c.URL)
+		c.Protocol = protocolOf(c.URL)
 	}
 	read := func(field, file string) creds.Secret {
 		if !filepath.IsAbs(file) {

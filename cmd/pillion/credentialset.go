@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,7 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 		return err
 	}
 	old, stored, err := creds.LoadPublic(ctx, store, name)
-	if errors.Is(err, creds.ErrNotFound) {
+	if errors.Is(err, creds.ErrNotFound) || isBadName(name) {
 		old, stored, err = nil, nil, nil
 		if f.url == "" || f.authorization == "" {
 			return usagef("there is no credential %q yet: to make it, --url and --authorization are needed", name)
@@ -142,6 +143,12 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	return nil
 }
 
+func nameIsValid(name string) bool {
+	var invalid *creds.InvalidError
+	return !errors.As((&creds.Credential{Name: name}).Validate(), &invalid) ||
+		!slices.ContainsFunc(invalid.Fields, func(f creds.FieldError) bool { return f.Field == "name" })
+}
+
 // startingPoint returns what the flags are laid over: the stored credential,
 // without what only its former type had.
 func startingPoint(name string, old *creds.Credential, stored []string, f *setFlags, given *pflag.FlagSet) (*creds.Credential, []string) {
@@ -166,12 +173,26 @@ func startingPoint(name string, old *creds.Credential, stored []string, f *setFl
 	return &reset, slices.DeleteFunc(slices.Clone(stored), func(s string) bool { return !kept(s) })
 }
 
+// isBadName reports whether no credential can have name: nothing is stored under
+// it then, and the validation of the new one says what is wrong.
+func isBadName(name string) bool {
+	var invalid *creds.InvalidError
+	return errors.As((&creds.Credential{Name: name}).Validate(), &invalid) &&
+		slices.ContainsFunc(invalid.Fields, func(f creds.FieldError) bool { return f.Field == "name" })
+}
+
+// protocolOf takes a URL without a known prefix for an https one: what is wrong
+// with it is then said of the URL, and not of a field that nobody fills in.
+func protocolOf(rawURL string) creds.Protocol {
+	return cmp.Or(creds.ProtocolOf(rawURL), creds.HTTPS)
+}
+
 func isOAuth2(t creds.AuthorizationType) bool { return strings.HasPrefix(string(t), "oauth2-") }
 
 // apply sets the public fields that were given.
 func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
 	for flag, set := range map[string]func(){
-		"url":               func() { c.URL, c.Protocol = f.url, creds.ProtocolOf(f.url) },
+		"url":               func() { c.URL, c.Protocol = f.url, protocolOf(f.url) },
 		"authorization":     func() { c.Authorization = creds.AuthorizationType(f.authorization) },
 		"username":          func() { c.Username = f.username },
 		"header-prefix":     func() { c.HeaderPrefix = &f.headerPrefix },
