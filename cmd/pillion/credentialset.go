@@ -143,12 +143,6 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	return nil
 }
 
-func nameIsValid(name string) bool {
-	var invalid *creds.InvalidError
-	return !errors.As((&creds.Credential{Name: name}).Validate(), &invalid) ||
-		!slices.ContainsFunc(invalid.Fields, func(f creds.FieldError) bool { return f.Field == "name" })
-}
-
 // startingPoint returns what the flags are laid over: the stored credential,
 // without what only its former type had.
 func startingPoint(name string, old *creds.Credential, stored []string, f *setFlags, given *pflag.FlagSet) (*creds.Credential, []string) {
