@@ -1,6 +1,7 @@
 package creds
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -209,7 +210,7 @@ func headerLabel(name string) string {
 
 func (v *validator) privateKey(field string) {
 	_, err := ssh.ParsePrivateKey([]byte(v.c.PrivateKey.Reveal()))
-	if _, locked := err.(*ssh.PassphraseMissingError); locked {
+	if locked := new(ssh.PassphraseMissingError); errors.As(err, &locked) {
 		v.problem(field, "is locked with a passphrase: store it without one (ssh-keygen -p), the store encrypts it")
 	} else if err != nil {
 		v.problem(field, "is not a private key in the OpenSSH or PEM form: paste the whole file, from the BEGIN to the END line")

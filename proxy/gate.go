@@ -247,7 +247,7 @@ func (g *gate) takePending() error {
 // readBody reads of a body whose end is known by its length or its chunks.
 func (g *gate) readBody(p []byte) (int, error) {
 	n, err := g.readRaw(p)
-	used := n
+	var used int
 	var malformed error
 	if g.state == gateLength {
 		used = int(min(int64(n), g.length))

@@ -103,7 +103,7 @@ func readStrict(file string, data []byte, into any) *document {
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
 // quotedMark is what the parser quotes of its own vocabulary: ',' or '}'.
-var quotedMark = regexp.MustCompile("'[-:,?\\]}]'")
+var quotedMark = regexp.MustCompile(`'[-:,?\]}]'`)
 
 // syntax reports what the parser says, unless it quotes the input.
 func (d *document) syntax(err error) {

@@ -49,7 +49,7 @@ func watch(ctx context.Context, watcher *fsnotify.Watcher, dirs func() []string,
 			if event.Op != fsnotify.Chmod {
 				settled = time.After(settleTime)
 			}
-		case <-overflows: // something changed
+		case <-overflows: //nolint:errcheck // whatever was lost, something changed
 			settled = time.After(settleTime)
 		case <-poll.C:
 			changed()
