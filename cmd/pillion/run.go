@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -89,6 +91,7 @@ type daemon struct {
 // serve wires everything in the order in which a request travels, and runs
 // until it is told to end.
 func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
+	defer runtime.KeepAlive(ballast())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d, err := a.newDaemon(ctx)
@@ -107,6 +110,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	failed := make(chan error, 3)
 	d.start(ctx, admin, failed)
 	d.ready.Store(true)
+	debug.FreeOSMemory() // what the start needed, and nothing else will
 	d.log.Info("ready", "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
 	for {
 		select {
