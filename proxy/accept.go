@@ -209,10 +209,10 @@ func (s *Server) answerRaw(c net.Conn, x *exchange, err error) {
 	x.fail(p)
 	_ = c.SetWriteDeadline(time.Now().Add(s.timeouts.head))
 	_, _ = c.Write(p.raw()) // the client may be gone: the log line says what it would have read
-	lingeringClose(c)
 	x.entry.Duration = time.Since(x.entry.Time)
 	s.Metrics.count(&x.entry, 0)
 	s.log(&x.entry)
+	lingeringClose(c)
 }
 
 // lingeringClose reads on a little after the last answer: closing a socket with

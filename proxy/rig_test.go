@@ -304,3 +304,18 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// plainServer is an origin without TLS, for what is passed on as it came.
+func plainServer(t *testing.T) *plainOrigin {
+	t.Helper()
+	p := &plainOrigin{seen: make(chan http.Header, 10)}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { p.seen <- r.Header }))
+	t.Cleanup(server.Close)
+	p.addr = netip.MustParseAddrPort(server.Listener.Addr().String())
+	return p
+}
+
+type plainOrigin struct {
+	addr netip.AddrPort
+	seen chan http.Header
+}
