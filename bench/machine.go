@@ -30,10 +30,7 @@ func lookAround(l *lab, args []string) machine {
 		Kernel:  kernel(),
 		Go:      runtime.Version(),
 		Date:    time.Now(),
-		Command: "make bench",
-	}
-	if len(args) > 0 {
-		m.Command = strings.Join(append([]string{"go run ."}, args...), " ")
+		Command: command(args),
 	}
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) == nil {
@@ -43,16 +40,38 @@ func lookAround(l *lab, args []string) machine {
 	return m
 }
 
+// command is how to run the same again. Where the binary and the page lie is the reader's own affair.
+func command(args []string) string {
+	var kept []string
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if name == "pillion" || name == "out" {
+			if !joined {
+				i++
+			}
+			continue
+		}
+		kept = append(kept, args[i])
+	}
+	if len(kept) == 0 {
+		return "make bench"
+	}
+	return "go run . " + strings.Join(kept, " ")
+}
+
 func (l *lab) versions() []string {
 	var versions []string
 	if l.pillion != "none" {
 		text, _ := exec.Command(l.pillion, "version").Output()
 		line, _, _ := cutLine(strings.TrimSpace(string(text)))
-		versions = append(versions, strings.TrimSpace(line)+" ("+builtWith(l.pillion)+")")
+		versions = append(versions, strings.TrimSpace(line))
 	}
 	if program, err := findProgram("nginx"); err == nil {
 		version := strings.TrimPrefix(says("nginx version", program, "-V"), "nginx version: ")
-		tls, _, _ := strings.Cut(strings.TrimPrefix(says("built with OpenSSL", program, "-V"), "built with "), "  ")
+		tls := strings.TrimPrefix(says("built with OpenSSL", program, "-V"), "built with ")
+		if _, running, ok := strings.Cut(tls, "running with "); ok {
+			tls = strings.TrimSuffix(running, ")")
+		}
 		versions = append(versions, version+" ("+tls+")")
 	}
 	if program, err := findProgram("squid"); err == nil {

@@ -126,3 +126,18 @@ func TestTheUsageNamesEveryFlag(t *testing.T) {
 		t.Error(fmt.Sprint("the usage is misprinted:\n", help.String()))
 	}
 }
+
+func TestTheCommandNamesNoPathsOfThisMachine(t *testing.T) {
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "make bench"},
+		{[]string{"-pillion", "/a/b", "-out", "/c"}, "make bench"},
+		{[]string{"--out=/c", "-rounds", "3", "-pillion=/a"}, "go run . -rounds 3"},
+	} {
+		if got := command(row.args); got != row.want {
+			t.Errorf("%q: %q, want %q", row.args, got, row.want)
+		}
+	}
+}

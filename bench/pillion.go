@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"debug/buildinfo"
 	"fmt"
 	"net"
 	"net/http"
@@ -82,15 +81,6 @@ func isReady(metrics string) bool {
 	}
 	defer response.Body.Close()
 	return response.StatusCode == http.StatusOK
-}
-
-// builtWith is the Go version of a binary.
-func builtWith(file string) string {
-	info, err := buildinfo.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	return info.GoVersion
 }
 
 func splitAuthority(addr string) (host, port string) {
