@@ -110,8 +110,8 @@ func (t *Table) find(target Target) (choice, error) {
 	if plainPath(target.Path) {
 		return raw, nil
 	}
-	decoded, bare, problem := readings(target.Path)
-	if problem == "" && !(same(raw, o.choose(decoded)) && same(raw, o.choose(bare))) {
+	bare, problem := barePath(target.Path)
+	if problem == "" && !same(raw, o.choose(bare)) {
 		problem = pathOther
 	}
 	if problem != "" {
@@ -123,7 +123,7 @@ func (t *Table) find(target Target) (choice, error) {
 // choose looks up every prefix of path that ends on a segment boundary, the
 // longest first. No more of path is looked at than a prefix can be long.
 func (o *origin) choose(path string) choice {
-	for end := min(len(path), o.longest+1); end > 0; end-- {
+	for end := min(len(path), o.longest); end > 0; end-- {
 		if end < len(path) && path[end] != '/' {
 			continue
 		}
@@ -157,11 +157,8 @@ func (t *Table) MatchNamed(name string, target Target) (*Credential, error) {
 	if t.origins[originKey{i.Scheme, i.Host, i.Port}].prefixes == nil || plainPath(target.Path) {
 		return named.credential, nil
 	}
-	decoded, bare, problem := readings(target.Path)
-	if problem == "" && !(covers(i.Path, decoded) && covers(i.Path, bare)) {
-		problem = pathOther
-	}
-	if problem != "" {
+	// What the prefix covers as it stands, it covers in every other reading.
+	if _, problem := barePath(target.Path); problem != "" {
 		return nil, &AmbiguousPathError{Target: target, Problem: problem}
 	}
 	return named.credential, nil

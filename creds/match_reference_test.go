@@ -136,10 +136,10 @@ func FuzzMatch(f *testing.F) {
 	for _, c := range pathCases {
 		f.Add("/\n/api/\n/api/v2/admin\n/tenant-a/", c.path)
 	}
-	f.Add("/a/c\n/a", "/a;%2fb/c")
+	f.Add("/\n/a/c", "/a;%2fb/c")
 	f.Add("/a\n/a/\n/", "/a/b")
 	f.Fuzz(func(t *testing.T, prefixes, path string) {
-		if strings.ContainsAny(path, "?#") || len(path) > 200 {
+		if strings.ContainsAny(path, "?#") || len(path) > 200 || len(prefixes) > 200 {
 			return // no target has them; long ones only slow the reference down
 		}
 		var all []*Credential

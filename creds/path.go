@@ -36,7 +36,7 @@ const (
 )
 
 // plainPath reports whether a path can be read in one way only, by looking at
-// each byte once. No is not a verdict: readings then looks closely.
+// each byte once. No is not a verdict: barePath then looks closely.
 func plainPath(path string) bool {
 	for i := range len(path) {
 		switch c := path[i]; {
@@ -49,36 +49,35 @@ func plainPath(path string) bool {
 	return path != "" && path[0] == '/'
 }
 
-// readings returns the two other ways in which a server may read path: fully
-// decoded, and that without path parameters (";x"). All that lies between, such
-// as decoded once, or cut at an encoded "?", selects the same credential as
-// path if these two do: prefixes hold none of % ; ? #, so decoding and cutting
-// can only add to the prefixes that match.
-// A problem is why there is no second opinion on path worth having.
-func readings(path string) (decoded, bare, problem string) {
+// barePath returns path fully decoded and without path parameters (";x"): of all
+// readings the one that the most prefixes match. Prefixes hold none of % ; ? #,
+// so decoding a path and cutting its segments can only add to the prefixes that
+// match it; if this reading selects the same credential as path itself, all in
+// between do (decoded once, cut before decoding, cut at an encoded "?"). A
+// problem is why there is no second opinion on path worth having.
+func barePath(path string) (bare, problem string) {
 	if path == "" || path[0] != '/' {
-		return "", "", pathRelative
+		return "", pathRelative
 	}
-	decoded, problem = decodeFully(path)
+	decoded, problem := decodeFully(path)
 	if problem != "" {
-		return "", "", problem
+		return "", problem
 	}
 	if !utf8.ValidString(decoded) {
-		return "", "", pathNotUTF8
+		return "", pathNotUTF8
 	}
 	for i := range len(decoded) {
 		switch c := decoded[i]; {
 		case c < ' ' || c == 0x7f:
-			return "", "", pathControl
+			return "", pathControl
 		case c == '\\':
-			return "", "", pathBackslash
+			return "", pathBackslash
 		}
 	}
 	if strings.IndexByte(decoded, ';') >= 0 && strings.Count(decoded, "/") != strings.Count(path, "/") {
-		return "", "", pathParameter // whether the slash ends the parameter depends on what is done first
+		return "", pathParameter // whether the slash ends the parameter depends on what is done first
 	}
-	bare, problem = withoutParameters(decoded)
-	return decoded, bare, problem
+	return withoutParameters(decoded)
 }
 
 // maxDecoding is how many layers of percent-encoding are looked through. Clients
