@@ -134,7 +134,8 @@ func (a *app) printExplanation(e explained) {
 		for _, m := range e.Misses {
 			fmt.Fprintf(w, "nearest miss:  %s (%s): %s\n", m.Credential, m.InstanceURL, strings.Join(m.Reasons, "; "))
 		}
-		if len(e.Misses) == 0 {
+		var none *creds.NoMatchError
+		if len(e.Misses) == 0 && errors.As(e.Err, &none) {
 			fmt.Fprintln(w, "nearest miss:  none: no credential is for a host like this one; pillion credential list shows all")
 		}
 		return
