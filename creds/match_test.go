@@ -153,6 +153,7 @@ var pathCases = []struct{ path, want string }{
 	{"/api/%c0%ae%c0%ae/tenant-a", "refused"}, // overlong dots
 	{"/api/%u002e%u002e/tenant-a", "refused"},
 	{"/api/%", "refused"},
+	{"/api/%252525c3%252525bc", "api"},
 	{"/api/%2525252525252525252e", "refused"},
 	{"", "refused"},
 	{"api", "refused"},

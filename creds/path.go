@@ -85,7 +85,7 @@ func barePath(path string) (bare, problem string) {
 const maxDecoding = 4
 
 func decodeFully(path string) (decoded, problem string) {
-	for layer := range maxDecoding {
+	for layer := range maxDecoding + 1 { // the last one finds nothing left to decode
 		next, stray := decodeOnce(path)
 		if stray && layer == 0 { // some servers know escapes of their own, such as %u002e
 			return "", pathBadEscape
