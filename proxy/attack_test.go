@@ -67,7 +67,7 @@ func (r *rig) passes(act func() *http.Response) (*http.Request, *http.Response) 
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	if err != nil || resp.StatusCode != 200 {
-		r.t.Fatalf("status %d, %v: %s", resp.StatusCode, err, body)
+		r.t.Fatalf("status %d %s, %v: %s", resp.StatusCode, resp.Status, err, body)
 	}
 	if e := r.entry(); e.Error != "" || e.Status != 200 || e.Credential == "" {
 		r.t.Errorf("the log says %+v", e)
@@ -287,4 +287,9 @@ func (r *rig) cut(act func() *http.Response) {
 	if n := len(r.origin.requests()) - arrived; n != 0 {
 		r.t.Errorf("%d requests reached the tool", n)
 	}
+}
+
+// http2Trailer ends a stream with fields behind its body.
+func http2Trailer(id uint32, block []byte) http2.HeadersFrameParam {
+	return http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true}
 }

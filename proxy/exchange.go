@@ -24,12 +24,10 @@ type exchange struct {
 	credential    *creds.Credential
 	authorization *creds.Authorization
 	in            atomic.Int64  // bytes read of the request's body
-	bodyErr       atomic.Value  // bodyError: what went wrong in reading it
+	bodyBroke     atomic.Bool   // whether it could not be read to its end
 	head          time.Duration // until the answer's head was written
 	wrote         bool          // whether it was
 }
-
-type bodyError struct{ err error }
 
 func newExchange(r *http.Request) *exchange {
 	x := &exchange{entry: Entry{Time: time.Now(), Method: r.Method, Protocol: r.Proto}, webSocket: isWebSocket(r)}
@@ -104,7 +102,7 @@ func hostField(t creds.Target) string {
 	return t.Authority()
 }
 
-// countedBody counts what passes, and remembers why it broke: net/http hides a
+// countedBody counts what passes, and remembers that it broke: net/http hides a
 // body's error inside one of its own.
 type countedBody struct {
 	io.ReadCloser
@@ -118,7 +116,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		cleanTrailer(b.trailer, b.x.authorization)
 	} else if err != nil {
-		b.x.bodyErr.Store(bodyError{err})
+		b.x.bodyBroke.Store(true)
 	}
 	return n, err
 }

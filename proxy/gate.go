@@ -44,6 +44,11 @@ type gate struct {
 	// them nobody else may write.
 	busy atomic.Bool
 
+	// broken is why a body ended early. Handlers look here: net/http cancels
+	// their request as soon as a read fails, and so often before its body's
+	// reader has come to the error.
+	broken atomic.Pointer[problem]
+
 	headDeadline         bool
 	readUntil, sendUntil time.Time
 }
@@ -258,9 +263,12 @@ func (g *gate) readBody(p []byte) (int, error) {
 	if used < n {
 		g.unread(p[used:n])
 	}
+	if malformed == nil && isTimeout(err) {
+		malformed = badRequest("its body did not arrive in time")
+	}
 	if malformed != nil {
-		// The handler that reads this body gets the reason; net/http, EOF.
 		g.state = gateClosed
+		g.broken.Store(problemOf(malformed))
 		return used, malformed
 	}
 	if g.state == gateLength && g.length == 0 || g.state == gateChunked && g.chunks.done() {

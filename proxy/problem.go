@@ -73,6 +73,7 @@ func problemOf(err error) *problem {
 		ambiguous *creds.AmbiguousError
 		path      *creds.AmbiguousPathError
 		token     *creds.TokenError
+		invalid   *creds.InvalidError
 		forbidden *ForbiddenTargetError
 	)
 	switch {
@@ -89,6 +90,8 @@ func problemOf(err error) *problem {
 		return &problem{kind: kindNeedsConsent, detail: "An administrator must connect the credential again on the page \"Connector credentials\"."}
 	case errors.As(err, &token):
 		return tokenProblem(token)
+	case errors.As(err, &invalid):
+		return &problem{kind: kindTokenUnavailable, detail: "The credential cannot be sent, and must be entered again: " + strings.ReplaceAll(invalid.Error(), "\n", "")}
 	case errors.Is(err, creds.ErrStoreUnavailable):
 		return &problem{kind: kindStoreUnavailable, detail: "The credential store does not answer, and no credentials are loaded. The log of pillion says why.", retryAfter: 5 * time.Second}
 	case errors.As(err, &forbidden):

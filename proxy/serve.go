@@ -85,12 +85,7 @@ func (x *exchange) fail(p *problem) {
 
 // refuse answers with the problem document of err.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
-	if broken, ok := x.bodyErr.Load().(bodyError); ok {
-		err = clientError(broken.err)
-	} else if r.Context().Err() != nil {
-		err = r.Context().Err()
-	}
-	p := problemOf(err)
+	p := problemOf(clientsFault(r, x, err))
 	x.fail(p)
 	if p.kind == kindClientGone {
 		panic(http.ErrAbortHandler)
@@ -101,17 +96,18 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err
 	p.respond(w, r.ContentLength != 0 || s.closing(x) || p.kind == kindForbiddenClient)
 }
 
-// clientError sorts what went wrong in reading the request's body: the client's
-// framing, its silence, or its leaving.
-func clientError(err error) error {
-	var p *problem
-	switch {
-	case errors.As(err, &p):
-		return p
-	case isTimeout(err):
-		return badRequest("its body did not arrive in time")
+// clientsFault sorts what broke off a request: the framing of its body, the
+// client's silence, its leaving, or none of these: err then.
+func clientsFault(r *http.Request, x *exchange, err error) error {
+	if g := gateOf(r.Context()); g != nil {
+		if p := g.broken.Load(); p != nil {
+			return p
+		}
 	}
-	return context.Canceled
+	if x.bodyBroke.Load() || r.Context().Err() != nil {
+		return context.Canceled
+	}
+	return err
 }
 
 // closing reports whether the client should not send another request on this
@@ -164,10 +160,10 @@ func relayTrailers(h, trailers http.Header, announced bool) {
 // is cut, so the connection or the stream is broken off.
 func (s *Server) broken(r *http.Request, x *exchange, err error) {
 	var gone *clientWriteError
-	p := problemOf(err)
-	if errors.As(err, &gone) || r.Context().Err() != nil {
-		p = problemOf(context.Canceled)
+	if errors.As(err, &gone) {
+		err = context.Canceled
 	}
+	p := problemOf(clientsFault(r, x, err))
 	status := x.entry.Status
 	x.fail(p)
 	x.entry.Status = status
