@@ -18,7 +18,7 @@ import (
 type config struct {
 	Proxy     proxyConfig    `yaml:"proxy"`
 	SFTP      listenConfig   `yaml:"sftp"`
-	Metrics   listenConfig   `yaml:"metrics"`
+	Metrics   metricsConfig  `yaml:"metrics"`
 	Console   consoleConfig  `yaml:"console"`
 	Refresher *yaml.Node     `yaml:"refresher"`
 	Store     storeConfig    `yaml:"store"`
@@ -47,6 +47,11 @@ type proxyConfig struct {
 
 type listenConfig struct {
 	Listen string `yaml:"listen"`
+}
+
+type metricsConfig struct {
+	Listen        string `yaml:"listen"`
+	PerCredential bool   `yaml:"per_credential"`
 }
 
 type consoleConfig struct {
@@ -89,7 +94,7 @@ func defaultConfig() *config {
 	return &config{
 		Proxy:    proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
 		SFTP:     listenConfig{Listen: off},
-		Metrics:  listenConfig{Listen: "127.0.0.1:9180"},
+		Metrics:  metricsConfig{Listen: "127.0.0.1:9180"},
 		Console:  consoleConfig{Listen: off},
 		Upstream: upstreamConfig{Private: true},
 		Drain:    20 * time.Second,

@@ -34,8 +34,9 @@ type metrics struct {
 }
 
 // newMetrics makes a registry of its own: the default one collects whatever a
-// library puts there.
-func newMetrics() *metrics {
+// library puts there. perCredential names the credential in the histogram of
+// request durations: some twenty series more for each.
+func newMetrics(perCredential bool) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pillion_" + name, Help: help}, labels)
 	}
@@ -79,7 +80,7 @@ func newMetrics() *metrics {
 			m.storeRequests.WithLabelValues(operation, result)
 		}
 	}
-	m.proxy = proxy.NewMetrics(m.registry, false)
+	m.proxy = proxy.NewMetrics(m.registry, perCredential)
 	return m
 }
 

@@ -188,6 +188,10 @@ func (c *config) keepFixed(running *config) []string {
 		notes = append(notes, "store.credentials stays as it is until a restart")
 		c.Store.Credentials = running.Store.Credentials
 	}
+	if c.Metrics.PerCredential != running.Metrics.PerCredential {
+		notes = append(notes, "metrics.per_credential stays as it is until a restart")
+		c.Metrics.PerCredential = running.Metrics.PerCredential
+	}
 	if c.Admin != running.Admin {
 		notes = append(notes, "admin.pprof stays as it is until a restart")
 		c.Admin = running.Admin

@@ -138,7 +138,7 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	if problems := c.checkFiles(); len(problems) > 0 {
 		return nil, &problemsError{"the configuration", problems}
 	}
-	d := &daemon{app: a, started: time.Now(), metrics: newMetrics(), requests: newRequestLog(), listeners: map[string]net.Listener{}}
+	d := &daemon{app: a, started: time.Now(), metrics: newMetrics(c.Metrics.PerCredential), requests: newRequestLog(), listeners: map[string]net.Listener{}}
 	d.config.Store(c)
 	d.log = newLogger(a.stderr, c.Log.Format, &d.level)
 	d.level.Set(levelOf(c.Log.Level))

@@ -106,7 +106,9 @@ func askMain() {
 	case "fetch":
 		askThroughProxy(args[1], nil)
 	case "newer-store": // make the store one of a newer version
-		rewriteStore(func(text []byte) []byte { return bytes.Replace(text, []byte(`"version":"1.0"`), []byte(`"version":"2.0"`), 1) })
+		rewriteStore(func(text []byte) []byte {
+			return bytes.Replace(text, []byte(`"version":"1.0"`), []byte(`"version":"2.0"`), 1)
+		})
 	default:
 		fatalf("what is %s?", args[0])
 	}
