@@ -55,6 +55,9 @@ func NewMetrics(reg prometheus.Registerer, perCredential bool) *Metrics {
 		perName:  perCredential,
 	}
 	reg.MustRegister(m.requests, m.injections, m.unauthorized, m.refusals, m.misses, m.duration, m.overhead, m.tunnels, m.inFlight)
+	if !perCredential {
+		m.duration.WithLabelValues() // or it is not there before the first request
+	}
 	for _, k := range kinds {
 		m.refusals.WithLabelValues(k.name)
 	}
