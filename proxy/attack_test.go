@@ -293,3 +293,5 @@ func (r *rig) cut(act func() *http.Response) {
 func http2Trailer(id uint32, block []byte) http2.HeadersFrameParam {
 	return http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true}
 }
+
+func itoa(n int) string { return fmt.Sprint(n) }

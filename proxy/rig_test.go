@@ -319,3 +319,5 @@ type plainOrigin struct {
 	addr netip.AddrPort
 	seen chan http.Header
 }
+
+func addrPort(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
