@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -18,6 +19,9 @@ import (
 var version = "unknown"
 
 func main() {
+	// net/http's transport writes to the standard logger what a tool sends unasked,
+	// which may hold anything. Our own log is another one.
+	log.SetOutput(io.Discard)
 	err := run(context.Background(), os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 	os.Exit(exitStatus(err))
 }
