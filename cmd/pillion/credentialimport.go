@@ -78,7 +78,7 @@ func (a *app) importCredentials(ctx context.Context, file string) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %s", file, fileProblem(err))
 	}
-	all, err := parseImport(file, data)
+	all, err := parseImport(file, data, secretBeside(filepath.Dir(file)))
 	if err != nil {
 		return err
 	}
@@ -109,9 +109,20 @@ func (a *app) importCredentials(ctx context.Context, file string) error {
 	return nil
 }
 
+// secretBeside reads the secret files that an import file in dir names. Standard
+// input is none of them: it could be only one's.
+func secretBeside(dir string) func(string) (creds.Secret, error) {
+	return func(file string) (creds.Secret, error) {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		return readSecretFile(file)
+	}
+}
+
 // parseImport returns the file's credentials, all of them valid, or every
 // problem with its line. No message holds a secret.
-func parseImport(file string, data []byte) ([]*creds.Credential, error) {
+func parseImport(file string, data []byte, readSecret func(file string) (creds.Secret, error)) ([]*creds.Credential, error) {
 	var f importFile
 	d := readStrict(filepath.Base(file), data, &f)
 	if len(d.problems) == 0 && len(f.Credentials) == 0 {
@@ -121,7 +132,7 @@ func parseImport(file string, data []byte) ([]*creds.Credential, error) {
 	lines := map[string]string{}
 	for i := range f.Credentials {
 		path := fmt.Sprintf("credentials[%d]", i)
-		c := f.Credentials[i].credential(d, path, filepath.Dir(file))
+		c := f.Credentials[i].credential(d, path, readSecret)
 		if first, twice := lines[c.Name]; twice && c.Name != "" {
 			d.add(path+".name", "%q stands in the file twice, first at %s: rename or remove one", c.Name, first)
 		} else {
@@ -154,7 +165,7 @@ func (d *document) addOnce(path, text string) {
 	d.add(path, "%s", text)
 }
 
-func (in *imported) credential(d *document, path, dir string) *creds.Credential {
+func (in *imported) credential(d *document, path string, readSecret func(string) (creds.Secret, error)) *creds.Credential {
 	c := &creds.Credential{
 		Name: in.Name, Protocol: creds.Protocol(in.Protocol), URL: in.URL,
 		Authorization: creds.AuthorizationType(in.Authorization), Username: in.Username, HostKeys: in.HostKey,
@@ -166,12 +177,9 @@ func (in *imported) credential(d *document, path, dir string) *creds.Credential 
 		c.Protocol = protocolOf(c.URL)
 	}
 	read := func(field, file string) creds.Secret {
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(dir, file)
-		}
-		secret, err := (&secretReader{}).read(file)
+		secret, err := readSecret(file)
 		if err != nil {
-			d.add(path+"."+field, "%s", strings.Replace(err.Error(), ", or - for standard input", "", 1))
+			d.add(path+"."+field, "%v", err)
 		}
 		return secret
 	}

@@ -60,11 +60,18 @@ func FuzzImport(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	// Files are not read: a name that the fuzzer finds could be a pipe.
+	fixed := func(file string) (creds.Secret, error) {
+		if strings.Contains(file, "missing") {
+			return creds.Secret{}, os.ErrNotExist
+		}
+		return creds.NewSecret("from a file"), nil
+	}
 	f.Add(example)
 	f.Add([]byte("credentials: [{name: a, url: 'https://a.example/', authorization: bearer, token: canary-1234}]"))
 	f.Add([]byte("credentials: [{name: a, url: b, authorization: basic, client_secret: \"canary\\n1234\", token: [canary-1234]}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		all, err := parseImport("fuzz.yaml", data)
+		all, err := parseImport("fuzz.yaml", data, fixed)
 		if err == nil {
 			for _, c := range all {
 				if c.Validate() != nil {
@@ -75,7 +82,7 @@ func FuzzImport(f *testing.F) {
 			return
 		}
 		noSecretIn(t, data, err.Error(), func(data []byte) string {
-			if _, err := parseImport("fuzz.yaml", data); err != nil {
+			if _, err := parseImport("fuzz.yaml", data, fixed); err != nil {
 				return err.Error()
 			}
 			return ""

@@ -19,23 +19,34 @@ type secretReader struct {
 	used  bool
 }
 
-// read returns the content of file without one line end at its end. Its errors
-// do not repeat the path: it may be the secret itself, put in the wrong place.
+// read returns the content of file, or of standard input for "-".
 func (r *secretReader) read(file string) (creds.Secret, error) {
-	var data []byte
-	var err error
-	if file == "-" {
-		if r.used {
-			return creds.Secret{}, usagef("standard input holds one secret: put the others into files")
-		}
-		r.used = true
-		data, err = io.ReadAll(io.LimitReader(r.stdin, maxSecret+1))
-		if err != nil {
-			return creds.Secret{}, errors.New("standard input cannot be read")
-		}
-	} else if data, err = readLimited(file); err != nil {
-		return creds.Secret{}, errors.New(fileProblem(err) + ": name a file that holds the secret, or - for standard input")
+	if file != "-" {
+		return readSecretFile(file)
 	}
+	if r.used {
+		return creds.Secret{}, usagef("standard input holds one secret: put the others into files")
+	}
+	r.used = true
+	data, err := io.ReadAll(io.LimitReader(r.stdin, maxSecret+1))
+	if err != nil {
+		return creds.Secret{}, errors.New("standard input cannot be read")
+	}
+	return secretOf(data)
+}
+
+// readSecretFile returns the content of file. Its errors do not repeat the path:
+// it may be the secret itself, put in the wrong place.
+func readSecretFile(file string) (creds.Secret, error) {
+	data, err := readLimited(file)
+	if err != nil {
+		return creds.Secret{}, errors.New(fileProblem(err) + ": name a file that holds the secret")
+	}
+	return secretOf(data)
+}
+
+// secretOf drops one line end, which editors and echo put there.
+func secretOf(data []byte) (creds.Secret, error) {
 	if len(data) > maxSecret {
 		return creds.Secret{}, errors.New("it is larger than 1 MiB: that is no secret")
 	}
