@@ -78,7 +78,7 @@ func TestSaveThenLoad(t *testing.T) {
 	if text := store.text(KeySecrets+"c-client") + store.text(KeySecrets+"c-password") + store.text(KeySecrets+"c-login"); strings.Contains(text, "secret-value") || strings.Contains(text, "pw-value") {
 		t.Error("what only token requests carry is kept where sidecars read")
 	}
-	if text := store.text(KeyGrants + "c-client"); !strings.Contains(text, `"for":"https://login.example:443"`) {
+	if text := store.text(KeyGrants + "c-client"); !strings.Contains(text, `"for":"https://login.example:443 https://e.example:443"`) {
 		t.Error(text)
 	}
 	list, bad, err := ListPublic(ctx, store)
@@ -210,7 +210,8 @@ func TestUpdateAsksAgainForAnotherServer(t *testing.T) {
 		{1, func(c *Credential) { c.URL = "https://B.example:8443/elsewhere" }, ""},
 		{5, func(c *Credential) { c.AccessTokenURL = "https://evil.example/oauth/token" }, "client_secret"},
 		{5, func(c *Credential) { c.AccessTokenURL = "https://login.example/other" }, ""},
-		{5, func(c *Credential) { c.URL = "https://evil.example/" }, "header"},
+		{5, func(c *Credential) { c.URL = "https://evil.example/" }, "client_secret"},
+		{7, func(c *Credential) { c.URL = "https://evil.example/" }, "password"},
 		{7, func(c *Credential) { c.AccessTokenURL = "https://evil.example/oauth/token" }, "password"},
 		{9, func(c *Credential) { c.HostKeys = []string{otherKey} }, "password"},
 		{9, func(c *Credential) { c.HostKeys = append(c.HostKeys, otherKey) }, "password"},
@@ -266,7 +267,7 @@ func TestSecretsAreBoundToTheirServer(t *testing.T) {
 	for i, edits := range map[int][][2]string{
 		1: {{"https://b.example:8443/x/", "https://evil.example:8443/x/"}, {":8443", ":443"}},
 		5: {{"https://login.example/", "https://evil.example/"}, {"https://e.example/", "https://evil.example/"}},
-		7: {{"https://login.example/", "https://evil.example/"}},
+		7: {{"https://login.example/", "https://evil.example/"}, {"https://g.example/", "https://evil.example/"}},
 		8: {{"https://h.example/", "https://evil.example/"}},
 		9: {{"files.example", "evil.example"}, {`"host_key":["`, `"host_key":["` + otherKey + `","`}},
 	} {

@@ -108,27 +108,28 @@ type place struct {
 	purpose string // the entry's "for"
 }
 
-// placeOf keeps with the grant what only token requests carry, bound to where
-// those go. An SFTP secret is bound to the pinned host keys as well: they, not
-// the name, say who receives it.
+// placeOf keeps with the grant what only token requests carry. A secret is bound
+// to every server that gets it, or gets what it buys: a client secret to its token
+// endpoint, and to the instance URL where the tokens go. An SFTP secret is bound to
+// the pinned host keys as well: they, not the name, say who receives it.
 func (c *Credential) placeOf(secret string) place {
-	grant := secret == "client_secret" || secret == "login_template" ||
-		secret == "password" && (c.Authorization == PasswordGrant || c.Authorization == Login)
-	if grant && c.AccessTokenURL != "" {
-		return place{KeyGrants, originOf(c.AccessTokenURL)}
+	at := place{key: KeySecrets}
+	if secret == "client_secret" || secret == "login_template" ||
+		secret == "password" && (c.Authorization == PasswordGrant || c.Authorization == Login) {
+		at.key = KeyGrants
+		if c.AccessTokenURL != "" {
+			at.purpose = originOf(c.AccessTokenURL) + " "
+		}
 	}
 	instance, err := c.Instance()
 	if err != nil {
-		return place{key: KeySecrets}
+		return at
 	}
-	purpose := instance.Origin()
+	at.purpose += instance.Origin()
 	if c.Protocol == SFTP {
-		purpose += pinList(c.HostKeys, instance)
+		at.purpose += pinList(c.HostKeys, instance)
 	}
-	if grant {
-		return place{KeyGrants, purpose}
-	}
-	return place{KeySecrets, purpose}
+	return at
 }
 
 func originOf(rawURL string) string {
