@@ -12,10 +12,33 @@ var (
 	ErrNotFound         = errors.New("not found")
 	ErrConflict         = errors.New("the record was changed meanwhile: read it again, then repeat the change")
 	ErrStoreUnavailable = errors.New("the credential store does not answer")
-	ErrNeedsConsent     = errors.New("the credential needs consent: connect it again")
+	// ErrStoreDenied is in the ErrStoreUnavailable of a store that is well and
+	// refuses: somebody has decided so, by a policy or by removing what was there.
+	ErrStoreDenied  = errors.New("the credential store refuses")
+	ErrNeedsConsent = errors.New("the credential needs consent: connect it again")
 	// ErrNoProgress is what Refused returns when there is no newer token to try.
 	ErrNoProgress = errors.New("no newer token")
 )
+
+// ConflictError is an ErrConflict that knows who was faster.
+type ConflictError struct {
+	By string // the display name of a login; "" when the store does not know
+	At time.Time
+}
+
+func (e *ConflictError) Error() string {
+	if e.At.IsZero() {
+		return ErrConflict.Error()
+	}
+	by := e.By
+	if by == "" {
+		by = "somebody"
+	}
+	return fmt.Sprintf("%s changed the record meanwhile, at %s: read it again, then repeat the change", by, e.At.UTC().Format(time.RFC3339))
+}
+
+// Is makes it an ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
 // AmbiguousError says that several credentials have the same instance URL.
 type AmbiguousError struct {

@@ -9,20 +9,28 @@ import (
 )
 
 // Live keeps a Table in step with a Store. Whoever learns that the store changed
-// (a file watch, a poll, a signal) calls Reload; requests call Table. The zero
-// value but for Store works; a Live must not be copied.
+// (a file watch, a signal, a write of this process) calls Reload; over a store
+// that tells nobody, a Poller calls Poll. Requests call Table. The zero value but
+// for Store works; a Live must not be copied.
 type Live struct {
 	Store Store
+	// More are further stores whose credentials are used as well, such as the
+	// part that several teams share. A name that an earlier one has is skipped.
+	More []Store
 	// Names are the credentials to use; if empty, all. Others are never read.
 	Names []string
 	// WithoutGrants leaves client secrets unread, for a sidecar that may not
 	// read grants/ and gets its tokens from refreshers.
 	WithoutGrants bool
+	// MaxStale is how long what was read last may be used while the store does
+	// not answer, and MaxDenied while it refuses (ErrStoreDenied); StoreErr
+	// judges. If zero, without limit.
+	MaxStale, MaxDenied time.Duration
 	// OnChange, if not nil, is called after a Reload that changed the table, by
 	// one goroutine at a time, when Table already returns the new one.
 	// Credentials that did not change are the same pointers in both.
 	OnChange func(old, new *Table)
-	// Now is the clock of LastSuccess. If nil, time.Now.
+	// Now is the clock of all ages. If nil, time.Now.
 	Now func() time.Time
 
 	state   atomic.Pointer[liveState]
@@ -30,7 +38,7 @@ type Live struct {
 	gate    gate          // held by the one Reload that runs; guards what follows
 	ended   uint64        // the number, in started, of the last Reload that ended
 	lastErr error         // its result
-	cache   map[string]cached
+	parts   []part        // what each store holds
 }
 
 // liveState is what readers see, swapped as a whole.
@@ -40,12 +48,7 @@ type liveState struct {
 	err     error
 	loaded  bool
 	success time.Time
-}
-
-// cached is a good credential and the index revision that it was read at.
-type cached struct {
-	credential *Credential
-	revision   string // "" when the index did not have it: read again every time
+	denied  time.Time // of the first refusal since success
 }
 
 var emptyState = &liveState{table: NewTable(nil)}
@@ -90,7 +93,7 @@ func (l *Live) Reload(ctx context.Context) error {
 		return l.lastErr // begun after we came, ended while we waited
 	}
 	number := l.started.Add(1)
-	err := l.reload(ctx)
+	err := l.update(ctx, readAll)
 	l.ended, l.lastErr = number, err
 	return err
 }
@@ -100,86 +103,62 @@ func interrupted(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-func (l *Live) reload(ctx context.Context) error {
+// Poll is Reload for a store that is asked again and again over a network: while
+// nothing changes it costs one read of the index, however many credentials there
+// are. What never reached the index it does not find; see Poller.
+func (l *Live) Poll(ctx context.Context) error {
+	if err := l.gate.enter(ctx); err != nil {
+		return err
+	}
+	defer l.gate.leave()
+	depth := readChanged
+	if len(l.parts) == 0 {
+		depth = readAll
+	}
+	return l.update(ctx, depth)
+}
+
+// update reads all stores and swaps the table, or keeps everything and notes why.
+func (l *Live) update(ctx context.Context, depth depth) error {
 	previous := l.now()
 	next := *previous
-	cache, bad, err := l.read(ctx)
+	parts, err := l.read(ctx, depth)
 	if err != nil {
 		next.err = fmt.Errorf("reading the credentials: %w", err)
-		l.state.Store(&next)
+		if errors.Is(err, ErrStoreDenied) && next.denied.IsZero() {
+			next.denied = l.clock()
+		}
+		if !errors.Is(ctx.Err(), context.Canceled) { // a caller that left says nothing of the store
+			l.state.Store(&next)
+		}
 		return next.err
 	}
-	changed := !previous.loaded || !l.sameCredentials(cache)
+	l.take(parts, liveState{loaded: true, success: l.clock()})
+	return nil
+}
+
+// take makes parts what is used, with the rest of the new state as it is given.
+func (l *Live) take(parts []part, next liveState) {
+	previous := l.now()
+	usable, bad := usable(parts)
+	next.table, next.bad = previous.table, bad
+	changed := !previous.loaded || !sameCredentials(previous.table, usable)
 	if changed {
-		next.table = tableOf(cache)
+		next.table = NewTable(usable)
 	}
-	l.cache = cache
-	next.bad, next.err, next.loaded, next.success = bad, nil, true, l.clock()
+	l.parts = parts
 	l.state.Store(&next)
 	if changed && l.OnChange != nil {
 		l.OnChange(previous.table, next.table)
 	}
-	return nil
 }
 
-// read returns all good credentials, those that did not change from the cache.
-//
-// The index is read first: what is written after it changes it again, so nothing
-// is missed for long. The list is read every time, which finds credentials that
-// never reached the index. For a store that is polled over a network, reading
-// the index alone, and the list in the sweep that repairs it, is enough.
-func (l *Live) read(ctx context.Context) (cache map[string]cached, bad []BadRecord, err error) {
-	revisions, _, err := readIndex(ctx, l.Store)
-	var broken *badIndexError
-	if err != nil && !errors.As(err, &broken) { // without an index everything is read
-		return nil, nil, err
-	}
-	names, listed := sortedSet(l.Names), len(l.Names) > 0
-	if !listed {
-		if names, err = listNames(ctx, l.Store); err != nil {
-			return nil, nil, err
-		}
-	}
-	cache = make(map[string]cached, len(names))
-	for _, name := range names {
-		revision := revisions[name]
-		if old, ok := l.cache[name]; ok && revision != "" && old.revision == revision {
-			cache[name] = old
-			continue
-		}
-		c, err := load(ctx, l.Store, name, !l.WithoutGrants)
-		var broken *BadRecord
-		switch {
-		case err == nil:
-			cache[name] = cached{l.unlessSame(c), revision}
-		case errors.As(err, &broken):
-			bad = append(bad, *broken)
-		case errors.Is(err, ErrNotFound):
-			if listed {
-				bad = append(bad, BadRecord{name, "is asked for by the configuration, but there is none of that name"})
-			}
-		default:
-			return nil, nil, err
-		}
-	}
-	return cache, bad, nil
-}
-
-// unlessSame returns the cached pointer when the record was read again without
-// having changed, so that what others hold by that pointer (tokens) stays.
-func (l *Live) unlessSame(c *Credential) *Credential {
-	if old, ok := l.cache[c.Name]; ok && old.credential.equal(c) {
-		return old.credential
-	}
-	return c
-}
-
-func (l *Live) sameCredentials(cache map[string]cached) bool {
-	if len(cache) != len(l.cache) {
+func sameCredentials(table *Table, credentials []*Credential) bool {
+	if table.Len() != len(credentials) {
 		return false
 	}
-	for name, c := range cache {
-		if l.cache[name].credential != c.credential {
+	for _, c := range credentials {
+		if old, ok := table.ByName(c.Name); !ok || old != c {
 			return false
 		}
 	}
@@ -193,10 +172,47 @@ func (l *Live) clock() time.Time {
 	return time.Now()
 }
 
-func tableOf(cache map[string]cached) *Table {
-	credentials := make([]*Credential, 0, len(cache))
-	for _, c := range cache {
-		credentials = append(credentials, c.credential)
+// StoreErr says why no credential may be used: none was ever read, or what was
+// read last is older than MaxStale or MaxDenied allow. Nil while they may be.
+// The error is an ErrStoreUnavailable.
+func (l *Live) StoreErr() error {
+	s := l.now()
+	if !s.loaded {
+		if s.err == nil {
+			return ErrStoreUnavailable
+		}
+		return unavailable(s.err)
 	}
-	return NewTable(credentials)
+	if s.err == nil && l.MaxStale == 0 {
+		return nil
+	}
+	now := l.clock()
+	switch {
+	case l.MaxDenied > 0 && !s.denied.IsZero() && now.Sub(s.denied) > l.MaxDenied:
+		return fmt.Errorf("the store refuses since %s, longer than the %v that are allowed: %w", stamp(s.denied), l.MaxDenied, unavailable(s.err))
+	case l.MaxStale > 0 && now.Sub(s.success) > l.MaxStale && s.err != nil:
+		return fmt.Errorf("the credentials were last read at %s, longer ago than the %v that are allowed: %w", stamp(s.success), l.MaxStale, unavailable(s.err))
+	case l.MaxStale > 0 && now.Sub(s.success) > l.MaxStale:
+		return fmt.Errorf("the credentials were last read at %s, longer ago than the %v that are allowed: %w", stamp(s.success), l.MaxStale, ErrStoreUnavailable)
+	}
+	return nil
+}
+
+// Stale returns since when older credentials serve, and why; a zero time while
+// the store answers.
+func (l *Live) Stale() (since time.Time, why error) {
+	s := l.now()
+	if s.err == nil {
+		return time.Time{}, nil
+	}
+	return s.success, s.err
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func unavailable(err error) error {
+	if errors.Is(err, ErrStoreUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
 }

@@ -95,7 +95,7 @@ func readPrevious(ctx context.Context, store Store, c *Credential) (*credentialR
 	case c.Version == 0:
 		return nil, errNameTaken
 	case stored.Version != c.Version:
-		return nil, ErrConflict
+		return nil, &ConflictError{By: stored.By, At: stored.Created}
 	}
 	var record credentialRecord
 	if err := decodeRecord(stored.Data, &record); err != nil {

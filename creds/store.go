@@ -12,7 +12,8 @@ import (
 // may open the same one.
 //
 // Errors: ErrNotFound, ErrConflict, and ErrStoreUnavailable around whatever
-// keeps the store from answering. No error holds a record's content.
+// keeps the store from answering (with ErrStoreDenied when it is well and
+// refuses). No error holds a record's content.
 type Store interface {
 	// Get returns the record under key, or ErrNotFound.
 	Get(ctx context.Context, key string) (Record, error)
@@ -33,9 +34,10 @@ type Store interface {
 
 // Record is what a Store keeps under a key.
 type Record struct {
-	Data    Secret // one JSON object
-	Version int    // 1 for the first write
-	Created time.Time
+	Data    Secret    // one JSON object
+	Version int       // 1 for the first write
+	Created time.Time // when this version was written, by the store's clock
+	By      string    // who wrote it, where the store knows
 }
 
 // The keys of a store. NAME is a credential's name.
@@ -46,6 +48,7 @@ type Record struct {
 //	tokens/NAME       the access token that every sidecar uses
 //	requests/NAME     what the page asks of a refresher
 //	index             {NAME: version of credentials/NAME}: what pollers read
+//	sweep             who repairs the index, and when that was done last
 const (
 	KeyCredentials = "credentials/"
 	KeySecrets     = "secrets/"
@@ -53,4 +56,5 @@ const (
 	KeyTokens      = "tokens/"
 	KeyRequests    = "requests/"
 	KeyIndex       = "index"
+	KeySweep       = "sweep"
 )

@@ -158,7 +158,7 @@ func (s *Store) Patch(ctx context.Context, key string, data creds.Secret) (int, 
 		return 0, err
 	}
 	return s.change(ctx, key, func(doc *document) (int, error) {
-		merged, err := mergePatch(doc.records[key].Data.Reveal(), patch)
+		merged, err := creds.MergePatch(doc.records[key].Data.Reveal(), patch)
 		if err != nil {
 			return 0, err
 		}

@@ -1,4 +1,4 @@
-package filestore
+package creds
 
 import (
 	"bytes"
@@ -6,10 +6,10 @@ import (
 	"errors"
 )
 
-// mergePatch applies patch to target as RFC 7396 says: a null removes a member,
-// an object is merged, anything else replaces. An empty target is no record yet.
-// Numbers keep their digits. Errors quote nothing.
-func mergePatch(target, patch string) (string, error) {
+// MergePatch applies patch to target as RFC 7396 says, for stores: a null removes
+// a member, an object is merged, anything else replaces. An empty target is no
+// record yet. Numbers keep their digits. Errors quote nothing.
+func MergePatch(target, patch string) (string, error) {
 	var to any
 	if target != "" {
 		var err error

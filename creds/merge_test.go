@@ -1,4 +1,4 @@
-package filestore
+package creds
 
 import (
 	"encoding/json"
@@ -30,7 +30,7 @@ var mergeTable = [][3]string{
 
 func TestMergePatchTable(t *testing.T) {
 	for _, row := range mergeTable {
-		if got, err := mergePatch(row[0], row[1]); err != nil || got != row[2] {
+		if got, err := MergePatch(row[0], row[1]); err != nil || got != row[2] {
 			t.Errorf("%s patched by %s is %s, want %s (%v)", row[0], row[1], got, row[2], err)
 		}
 	}
@@ -43,7 +43,7 @@ func FuzzMergePatch(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, target, patch string) {
 		if target != "" && !json.Valid([]byte(target)) || !json.Valid([]byte(patch)) {
-			if _, err := mergePatch(target, patch); err == nil && !json.Valid([]byte(patch)) && !startsWithValue(patch) {
+			if _, err := MergePatch(target, patch); err == nil && !json.Valid([]byte(patch)) && !startsWithValue(patch) {
 				t.Fatal("a patch that is not JSON is applied")
 			}
 			return
@@ -107,7 +107,7 @@ func checkMembers(t *testing.T, was, by, got map[string]any) {
 
 func mustMerge(t *testing.T, target, patch string) string {
 	t.Helper()
-	merged, err := mergePatch(target, patch)
+	merged, err := MergePatch(target, patch)
 	if err != nil {
 		t.Fatal(err)
 	}
