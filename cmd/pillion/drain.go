@@ -100,7 +100,7 @@ func (d *daemon) readiness() readiness {
 	case d.live.Err() != nil:
 		r.Store = "stale"
 	}
-	if len(d.lastProblems()) > 0 {
+	if d.configOld.Load() {
 		r.Config = "old"
 	}
 	return r

@@ -113,6 +113,7 @@ func (d *daemon) reload(ctx context.Context) reloadAnswer {
 	if err != nil {
 		answer.Problems = append(answer.Problems, problemLines(err)...)
 	}
+	d.configOld.Store(err != nil)
 	answer.Notes = notes
 	if err := d.live.Reload(ctx); err != nil {
 		answer.Problems = append(answer.Problems, "reading the credentials: "+oneLine(err.Error()))

@@ -84,6 +84,8 @@ type daemon struct {
 	config   atomic.Pointer[config]   // stored by reload alone, read by anybody
 	problems atomic.Pointer[[]string] // of the last reload
 
+	configOld atomic.Bool // the last reload refused the configuration
+
 	reloading   sync.Mutex // one reload at a time; guards fingerprint
 	fingerprint string
 }

@@ -105,6 +105,15 @@ func askMain() {
 		askThroughProxy(args[1], &heldBody{file: args[2]})
 	case "fetch":
 		askThroughProxy(args[1], nil)
+	case "logged": // FILE URL TEXT: fetch URL until FILE contains TEXT
+		until(strconv.Quote(args[3])+" in "+args[1], func() bool {
+			data, err := os.ReadFile(args[1])
+			if err == nil && bytes.Contains(data, []byte(args[3])) {
+				return true
+			}
+			askThroughProxy(args[2], nil)
+			return false
+		})
 	case "newer-store": // make the store one of a newer version
 		rewriteStore(func(text []byte) []byte {
 			return bytes.Replace(text, []byte(`"version":"1.0"`), []byte(`"version":"2.0"`), 1)
