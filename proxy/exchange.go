@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -23,10 +24,12 @@ type exchange struct {
 	path, query   string        // as on the wire, of the target
 	credential    *creds.Credential
 	authorization *creds.Authorization
-	in            atomic.Int64  // bytes read of the request's body
-	bodyBroke     atomic.Bool   // whether it could not be read to its end
-	head          time.Duration // until the answer's head was written
-	wrote         bool          // whether it was
+	in            atomic.Int64       // bytes read of the request's body
+	bodyBroke     atomic.Bool        // whether it could not be read to its end
+	uploaded      atomic.Bool        // whether it was
+	giveUp        context.CancelFunc // ends the request to the tool; nil where it has no body
+	head          time.Duration      // until the answer's head was written
+	wrote         bool               // whether it was
 }
 
 func newExchange(r *http.Request) *exchange {
@@ -72,6 +75,9 @@ func outgoing(x *exchange, r *http.Request) *http.Request {
 		u.Opaque = x.path
 	}
 	ctx := r.Context()
+	if r.ContentLength != 0 {
+		ctx, x.giveUp = context.WithCancel(ctx)
+	}
 	if x.early != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.early.send})
 	}
@@ -105,16 +111,22 @@ func hostField(t creds.Target) string {
 // countedBody counts what passes, and remembers that it broke: net/http hides a
 // body's error inside one of its own.
 type countedBody struct {
-	io.ReadCloser
+	io.Reader
 	x       *exchange
 	trailer http.Header
 }
 
+// Close leaves the body to the server that reads from the client, which closes it
+// behind the answer. Its Close waits for what the client has still to send: the
+// transport, which closes a body that it gave up, would hold our answer back.
+func (b *countedBody) Close() error { return nil }
+
 func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.Reader.Read(p)
 	b.x.in.Add(int64(n))
 	if err == io.EOF {
 		cleanTrailer(b.trailer, b.x.authorization)
+		b.x.uploaded.Store(true)
 	} else if err != nil {
 		b.x.bodyBroke.Store(true)
 	}

@@ -52,6 +52,9 @@ func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 			fault = http.ErrAbortHandler
 		}
 	}
+	if x.giveUp != nil {
+		x.giveUp()
+	}
 	e := &x.entry
 	e.In = x.in.Load()
 	e.Duration = time.Since(e.Time)
@@ -119,7 +122,7 @@ func (s *Server) closing(x *exchange) bool {
 
 // relay passes the tool's answer on as it comes.
 func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp *http.Response) {
-	defer resp.Body.Close()
+	defer x.close(resp)
 	h := w.Header()
 	clear(h)
 	responseHeader(h, resp)
@@ -140,6 +143,15 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 		s.broken(r, x, err)
 	}
 	relayTrailers(h, resp.Trailer, len(resp.Trailer) == announced)
+}
+
+// close ends the tool's answer. One that came in the middle of an upload ends that
+// as well: over HTTP/2 Close waits for it, and our answer waits for Close.
+func (x *exchange) close(resp *http.Response) {
+	if x.giveUp != nil && !x.uploaded.Load() {
+		x.giveUp()
+	}
+	_ = resp.Body.Close()
 }
 
 // relayTrailers writes what came behind the body. Trailers that the head did not
