@@ -14,6 +14,10 @@ metrics=${PILLION_METRICS_LISTEN:-127.0.0.1:9180}
 demo=${DEMO_LISTEN:-127.0.0.1:8443}
 config=$state/pillion.yaml
 
+if [ -S "$state/admin.sock" ] && "$pillion" health --config "$config" >/dev/null 2>&1; then
+  echo "make run: one is running on $state already; PILLION_STATE names another directory" >&2
+  exit 1
+fi
 mkdir -p "$state"
 chmod 0700 "$state"
 cat >"$config" <<EOF
@@ -77,7 +81,11 @@ In another terminal, in this directory:
 
   eval "\$($pillion env --config $config)" && curl https://demo.example/hello
 
-The answer shows an Authorization header that curl did not send. Ctrl-C ends both.
+The answer shows an Authorization header that curl did not send. For the other commands of the README, there:
+
+  export PATH="\$PWD/bin:\$PATH" PILLION_CONFIG=$(cd "$state" && pwd)/pillion.yaml
+
+Ctrl-C here ends both.
 
 EOF
 wait "$pillion_pid"

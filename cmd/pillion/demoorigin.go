@@ -74,14 +74,16 @@ func (a *app) demoOrigin(ctx context.Context, listen string) error {
 	if err != nil {
 		return err
 	}
+	// Listen first: a second one must not replace the CA of the one that runs.
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w; name another address with --listen", listen, err)
+	}
+	defer listener.Close()
 	dir := filepath.Join(c.State, "demo")
 	certificate, err := demoCertificate(dir, time.Now())
 	if err != nil {
 		return fmt.Errorf("making the demonstration origin's certificate in %s: %w", dir, err)
-	}
-	listener, err := net.Listen("tcp", listen)
-	if err != nil {
-		return fmt.Errorf("listening on %s: %w; name another address with --listen", listen, err)
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(echo),
