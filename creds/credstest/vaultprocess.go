@@ -1,0 +1,144 @@
+package credstest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// vaultProcess is the program of the module vaultcore, running or not. It ends
+// with its standard input, which ends with the process of the tests.
+type vaultProcess struct {
+	binary string
+	args   []string
+	listen string // kept from the first start to the next ones
+
+	mu      sync.Mutex
+	running *exec.Cmd
+	ended   chan struct{}
+}
+
+// start runs the program, which must not run yet, and returns the line that it prints when it answers.
+func (p *vaultProcess) start() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cmd := exec.Command(p.binary, append([]string{"-listen", p.listen}, p.args...)...)
+	endWithThread(cmd)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // until the process ends; see endWithThread
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		runtime.KeepAlive(stdin)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err != nil {
+		_ = cmd.Process.Kill()
+		<-ended
+		return nil, fmt.Errorf("%s ends and says: %s", filepath.Base(p.binary), strings.TrimSpace(stderr.String()))
+	}
+	p.running, p.ended = cmd, ended
+	return line, nil
+}
+
+// kill ends the process, also a frozen one, and waits for its end.
+func (p *vaultProcess) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return
+	}
+	_ = p.running.Process.Kill()
+	<-p.ended
+	p.running = nil
+}
+
+func (p *vaultProcess) signal(signal os.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return errors.New("it does not run")
+	}
+	return p.running.Process.Signal(signal)
+}
+
+// vaultBinary returns the program that scripts/vaultcore.sh builds. That takes
+// minutes where Go's build cache has nothing of it.
+func vaultBinary() (string, error) {
+	root, err := repository()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Join(root, ".test"), 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lockFile(filepath.Join(root, ".test", "vaultcore.lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	var stderr bytes.Buffer
+	build := exec.Command(filepath.Join(root, "scripts", "vaultcore.sh"))
+	build.Stderr = &stderr
+	path, err := build.Output()
+	if err != nil {
+		return "", fmt.Errorf("building Vault: %w\n%s", err, stderr.String())
+	}
+	return strings.TrimSpace(string(path)), nil
+}
+
+// repository is the directory above the tests that has the module vaultcore in it.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "creds", "credstest", "vaultcore", "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no directory above this one has creds/credstest/vaultcore")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// lockFile holds other processes off until unlock: the tests of several packages
+// run at once.
+func lockFile(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return func() { file.Close() }, nil
+}
