@@ -47,7 +47,7 @@ type AmbiguousError struct {
 }
 
 func (e *AmbiguousError) Error() string {
-	return fmt.Sprintf("%s matches several credentials (%s): give them different instance URLs, or name one as the proxy user", e.Target, strings.Join(e.Names, ", "))
+	return fmt.Sprintf("%s matches several credentials (%s): give them different instance URLs, or name one as the proxy user", e.Target.URL(), strings.Join(e.Names, ", "))
 }
 
 // TokenError says that no token can be had now. Its text comes from a fixed

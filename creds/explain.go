@@ -33,7 +33,7 @@ const maxMisses = 5
 // Explain tells what Match does with target. It looks at every credential, so
 // it is for people, not for requests.
 func (t *Table) Explain(target Target) Explanation {
-	e := Explanation{Target: target.String()}
+	e := Explanation{Target: target.URL()}
 	c, err := t.Match(target)
 	if err == nil {
 		e.Credential, e.InstanceURL, e.Authorization = c.Name, c.URL, c.Authorization

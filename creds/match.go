@@ -226,7 +226,7 @@ func (e *NoMatchError) Error() string {
 	case e.Unknown:
 		return fmt.Sprintf("no credential is named %q", e.Name)
 	case e.Name != "":
-		return fmt.Sprintf("the instance URL of credential %s does not cover %s", e.Name, e.Target)
+		return fmt.Sprintf("the instance URL of credential %s does not cover %s", e.Name, e.Target.URL())
 	}
-	return fmt.Sprintf("no credential has an instance URL that matches %s", e.Target)
+	return fmt.Sprintf("no credential has an instance URL that matches %s", e.Target.URL())
 }

@@ -80,8 +80,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &noMatch):
-		return &problem{kind: kindNoCredential, detail: noMatch.Error() +
-			". Add one, or correct its instance URL; \"pillion explain " + noMatch.Target.String() + "\" shows the nearest misses."}
+		return &problem{kind: kindNoCredential, detail: noMatch.Error() + ". " + noMatchAdvice(noMatch)}
 	case errors.As(err, &ambiguous):
 		return &problem{kind: kindAmbiguous, detail: ambiguous.Error() + "."}
 	case errors.As(err, &path):
@@ -100,6 +99,13 @@ func problemOf(err error) *problem {
 		return &problem{kind: kindClientGone, detail: "The client left before the answer."}
 	}
 	return upstreamProblem(err)
+}
+
+func noMatchAdvice(err *creds.NoMatchError) string {
+	if err.Name != "" {
+		return "The client chose it as its proxy user (HTTP_PROXY=http://NAME@...): correct the name there, or leave it out."
+	}
+	return "Add one, or correct its instance URL; \"pillion explain " + err.Target.URL() + "\" shows the nearest misses."
 }
 
 func tokenProblem(err *creds.TokenError) *problem {
