@@ -1,0 +1,148 @@
+package vaultstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"pillion/creds"
+	"pillion/creds/credstest"
+)
+
+// Writes whose answers are lost are neither doubled nor lost: eight writers count
+// to four hundred although one answer in five never comes.
+func TestCountingWithLostAnswers(t *testing.T) {
+	vault := credstest.SharedVault(t)
+	mount, lossy := vault.Mount(t), vault.Lossy(t)
+	const key, writers, each = "tokens/count", 8, 50
+	start := mustCAS(t, rooted(t, vault, vault.Addr, mount), key, `{"n":0}`, 0)
+	lossy.LoseShare(0.2)
+	var wg sync.WaitGroup
+	for range writers {
+		store := rooted(t, vault, lossy.Addr, mount)
+		wg.Go(func() {
+			if err := credstest.Count(t.Context(), store, key, each); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	record, err := rooted(t, vault, vault.Addr, mount).Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(`{"n":%d}`, writers*each); record.Data.Reveal() != want || record.Version != start+writers*each {
+		t.Errorf("%s at version %d, want %s at %d", record.Data.Reveal(), record.Version, want, start+writers*each)
+	}
+	t.Logf("%d answers were lost", lossy.Lost())
+	if lossy.Lost() < 20 {
+		t.Errorf("only %d answers were lost", lossy.Lost())
+	}
+}
+
+// Every writing call, its first answer lost.
+func TestOneLostAnswer(t *testing.T) {
+	vault := credstest.SharedVault(t)
+	mount, lossy := vault.Mount(t), vault.Lossy(t)
+	store, direct := rooted(t, vault, lossy.Addr, mount), rooted(t, vault, vault.Addr, mount)
+	lose := func() {
+		lossy.LoseNext(1, func(method, path string) bool { return method != http.MethodGet && strings.Contains(path, mount) })
+	}
+	wants := func(key string, data string, version int) {
+		t.Helper()
+		record, err := direct.Get(t.Context(), key)
+		if err != nil || record.Data.Reveal() != data || record.Version != version {
+			t.Errorf("%s is %s at %d (%v), want %s at %d", key, record.Data.Reveal(), record.Version, err, data, version)
+		}
+	}
+	if _, err := store.Get(t.Context(), "index"); !errors.Is(err, creds.ErrNotFound) {
+		t.Fatal(err)
+	}
+
+	lose()
+	mustCAS(t, store, "tokens/a", `{"n":1}`, 0)
+	wants("tokens/a", `{"n":1}`, 1)
+	lose()
+	mustCAS(t, store, "tokens/a", `{"n":2}`, 1)
+	wants("tokens/a", `{"n":2}`, 2)
+	lose()
+	if version, err := store.Patch(t.Context(), "tokens/a", creds.NewSecret(`{"m":3}`)); err != nil || version != 3 {
+		t.Errorf("patch: %d, %v", version, err)
+	}
+	wants("tokens/a", `{"m":3,"n":2}`, 3)
+	lose()
+	if version, err := store.Patch(t.Context(), "tokens/b", creds.NewSecret(`{"m":{"x":null}}`)); err != nil || version != 1 {
+		t.Errorf("patch that creates: %d, %v", version, err)
+	}
+	wants("tokens/b", `{"m":{}}`, 1)
+	lose()
+	if err := store.Delete(t.Context(), "tokens/b"); err != nil {
+		t.Error(err)
+	}
+	if lossy.Lost() != 5 {
+		t.Errorf("%d answers were lost, want 5", lossy.Lost())
+	}
+	// A stale write is a conflict, whether its answer is lost or not.
+	lose()
+	if _, err := store.CAS(t.Context(), "tokens/a", creds.NewSecret(`{"n":2}`), 1); !errors.Is(err, creds.ErrConflict) {
+		t.Errorf("a stale write: %v", err)
+	}
+	wants("tokens/a", `{"m":3,"n":2}`, 3)
+}
+
+const (
+	countingProcess = "PILLION_TEST_COUNTING"
+	countingEach    = 50
+)
+
+// TestMain lets the test binary be one of the eight processes.
+func TestMain(m *testing.M) {
+	if address := os.Getenv(countingProcess); address != "" {
+		os.Exit(countAsProcess(address))
+	}
+	os.Exit(m.Run())
+}
+
+func countAsProcess(address string) int {
+	c, err := New(Config{Address: address, Mount: os.Getenv("PILLION_TEST_MOUNT")}.WithEnvironment(os.Getenv), os.Getenv)
+	if err == nil {
+		err = credstest.Count(context.Background(), c.Store(""), "tokens/processes", countingEach)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// Eight processes count to four hundred; one answer to a write in ten is lost.
+func TestEightProcessesCount(t *testing.T) {
+	vault := credstest.SharedVault(t)
+	mount, lossy := vault.Mount(t), vault.Lossy(t)
+	direct := rooted(t, vault, vault.Addr, mount)
+	mustCAS(t, direct, "tokens/processes", `{"n":0}`, 0)
+	lossy.LoseShare(0.1)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), countingProcess+"="+lossy.Addr, "PILLION_TEST_MOUNT="+mount, "VAULT_TOKEN="+vault.Root)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+	record, err := direct.Get(t.Context(), "tokens/processes")
+	if want := `{"n":` + strconv.Itoa(8*countingEach) + `}`; err != nil || record.Data.Reveal() != want || record.Version != 1+8*countingEach {
+		t.Errorf("%s at version %d (%v), want %s", record.Data.Reveal(), record.Version, err, want)
+	}
+	t.Logf("%d answers were lost", lossy.Lost())
+}
