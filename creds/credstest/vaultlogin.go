@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -142,4 +144,18 @@ func (v *Vault) Sign(t testing.TB, claims map[string]any) string {
 	r.FillBytes(signature[:32])
 	s.FillBytes(signature[32:])
 	return text + "." + encode(signature)
+}
+
+// Issuer is the public key, in PEM form, that the tokens of Sign are signed for.
+func (v *Vault) Issuer() string { return string(v.issuerPEM()) }
+
+// APIServer is the Kubernetes API server that finds the tokens of
+// ServiceAccountToken genuine, and a file with the authority of its certificate.
+func (v *Vault) APIServer(t testing.TB) (host, caFile string) {
+	t.Helper()
+	caFile = filepath.Join(t.TempDir(), "kubernetes-ca.crt")
+	if err := os.WriteFile(caFile, []byte(v.kubernetesCA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return v.kubernetes, caFile
 }

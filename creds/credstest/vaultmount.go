@@ -69,6 +69,7 @@ func (v *Vault) DropPolicy(t testing.TB, name string) {
 // Token returns a token with these policies and "default", for an hour.
 func (v *Vault) Token(t testing.TB, policies ...string) string {
 	t.Helper()
+	policies = append([]string{"default"}, policies...) // with none at all, Vault gives it root's
 	answer := v.Write(t, "auth/token/create-orphan", map[string]any{"policies": policies, "ttl": "1h", "renewable": true})
 	return clientToken(t, answer)
 }
