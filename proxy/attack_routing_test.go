@@ -176,11 +176,11 @@ func TestAttackHostSpellings(t *testing.T) {
 				return w.ask("GET http://" + row.host + "/ HTTP/1.1\r\nHost: tool.example\r\n\r\n")
 			})
 		})
+		if row.tunnel != bad || strings.Contains(row.host, ":443") {
+			continue // nothing that CONNECT would refuse
+		}
 		t.Run(row.name+", CONNECT", func(t *testing.T) {
 			r.use(t)
-			if row.tunnel != bad || strings.Contains(row.host, ":443") {
-				t.SkipNow()
-			}
 			w := r.dial()
 			r.refuses(bad, func() *http.Response {
 				return w.ask("CONNECT " + row.host + ":443 HTTP/1.1\r\nHost: tool.example\r\n\r\n")
@@ -232,11 +232,11 @@ func TestAttackNearMisses(t *testing.T) {
 			w := r.http2(row.host+":"+row.port, row.host)
 			r.refuses(kindNoCredential, func() *http.Response { return w.answer(w.get(":authority: " + row.host + ":" + row.port)) })
 		})
+		if row.port == "80" {
+			continue // http:// and port 80 is asked for as https:// and port 443: see the next test
+		}
 		t.Run(row.name+", "+plain, func(t *testing.T) {
 			r.use(t)
-			if row.port == "80" {
-				t.Skip("http:// and port 80 is asked for as https:// and port 443: see the next test")
-			}
 			w := r.dial()
 			r.refuses(kindNoCredential, func() *http.Response {
 				return w.ask("GET http://" + row.host + ":" + row.port + "/ HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -205,12 +205,7 @@ func (w *wire) closed() {
 	}
 }
 
-// refused checks a problem document and returns its detail.
-func (w *wire) refused(resp *http.Response, want *kind) string {
-	w.t.Helper()
-	return checkProblem(w.t, resp, want)
-}
-
+// checkProblem checks a problem document and returns its detail.
 func checkProblem(t *testing.T, resp *http.Response, want *kind) string {
 	t.Helper()
 	defer resp.Body.Close()
