@@ -106,12 +106,18 @@ func interrupted(err error) bool {
 // Poll is Reload for a store that is asked again and again over a network: while
 // nothing changes it costs one read of the index, however many credentials there
 // are. What never reached the index it does not find; see Poller.
-func (l *Live) Poll(ctx context.Context) error {
+func (l *Live) Poll(ctx context.Context) error { return l.pass(ctx, readChanged) }
+
+// Recheck is Reload that also finds what other tools changed behind the index's
+// back. It costs a read a credential: a sweep, which one process makes for all,
+// is better wherever the store lets somebody write the index.
+func (l *Live) Recheck(ctx context.Context) error { return l.pass(ctx, readVersions) }
+
+func (l *Live) pass(ctx context.Context, depth depth) error {
 	if err := l.gate.enter(ctx); err != nil {
 		return err
 	}
 	defer l.gate.leave()
-	depth := readChanged
 	if len(l.parts) == 0 {
 		depth = readAll
 	}

@@ -82,8 +82,7 @@ func (p *Poller) poll(ctx context.Context) {
 	p.report(false, err)
 }
 
-// sweepAll sweeps every store, or where that is refused lists it, which finds at
-// least what came and went.
+// sweepAll sweeps every store, or where that is refused looks for itself.
 func (p *Poller) sweepAll(ctx context.Context) {
 	every := p.sweepEvery()
 	wait := every
@@ -93,7 +92,7 @@ func (p *Poller) sweepAll(ctx context.Context) {
 		age, err := sweep(ctx, store, every*85/100)
 		switch {
 		case errors.Is(err, ErrStoreDenied):
-			err = p.Live.Reload(ctx)
+			err = p.Live.Recheck(ctx)
 		case err == nil:
 			wait = min(wait, every-age)
 		}

@@ -32,6 +32,9 @@ const (
 	readAll depth = iota
 	// readChanged believes the index.
 	readChanged
+	// readVersions lists the store and looks at the version of every credential:
+	// what a sweep does, for who may not write the index.
+	readVersions
 )
 
 // deniedPause is how long a record that the store refuses is left alone: a role
@@ -89,6 +92,17 @@ func (l *Live) readPart(ctx context.Context, store Store, old part, depth depth)
 			found[name] = known
 			continue
 		}
+		if ok && depth == readVersions {
+			same, err := sameVersion(ctx, store, name, known)
+			if err != nil {
+				return nil, err
+			}
+			if same {
+				known.revision = revision
+				found[name] = known
+				continue
+			}
+		}
 		now, exists, err := l.readOne(ctx, store, name, known)
 		if err != nil {
 			return nil, err
@@ -109,7 +123,7 @@ func (l *Live) namesOf(ctx context.Context, store Store, revisions map[string]st
 	switch {
 	case len(l.Names) > 0:
 		return sortedSet(l.Names), nil
-	case depth == readAll:
+	case depth != readChanged:
 		return listNames(ctx, store)
 	}
 	return sortedSet(append(sortedKeys(revisions), sortedKeys(old)...)), nil
@@ -122,8 +136,26 @@ func (l *Live) unchanged(known cached, revision string, depth depth) bool {
 		return depth == readChanged && known.credential == nil && known.revision == revision && l.clock().Sub(known.asked) < deniedPause
 	case depth == readChanged:
 		return known.revision == revision // both may be "": the sweep brings it into the index
+	case depth == readVersions:
+		return false
 	}
 	return known.credential != nil && revision != "" && known.revision == revision
+}
+
+// sameVersion reports whether a credential is still the one that was read. What
+// was bad, or cannot be looked at, is read again.
+func sameVersion(ctx context.Context, store Store, name string, known cached) (bool, error) {
+	if known.credential == nil || !known.denied.IsZero() {
+		return false, nil
+	}
+	stored, err := store.Get(ctx, KeyCredentials+name)
+	switch {
+	case err == nil:
+		return stored.Version == known.credential.Version, nil
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrStoreDenied):
+		return false, nil
+	}
+	return false, err
 }
 
 // readOne reads a credential. What cannot be used is no error: it is cached with
