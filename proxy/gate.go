@@ -49,8 +49,12 @@ type gate struct {
 	// reader has come to the error.
 	broken atomic.Pointer[problem]
 
-	headDeadline         bool
-	readUntil, sendUntil time.Time
+	headDeadline bool
+	sendUntil    time.Time
+
+	deadline    sync.Mutex // net/http interrupts a Read from another goroutine
+	readUntil   time.Time
+	interrupted bool // by a deadline of net/http's that is past: ours must not undo it
 }
 
 type gateState uint8
@@ -188,7 +192,7 @@ func (g *gate) fill() error {
 	}
 	if !g.headDeadline && !g.busy.Load() {
 		g.headDeadline = true
-		_ = g.Conn.SetReadDeadline(time.Now().Add(g.times.head))
+		g.readBy(time.Now().Add(g.times.head))
 	}
 	n, err := g.Conn.Read(g.buf[len(g.buf):cap(g.buf)])
 	g.buf = g.buf[:len(g.buf)+n]
@@ -263,19 +267,23 @@ func (g *gate) readBody(p []byte) (int, error) {
 	if used < n {
 		g.unread(p[used:n])
 	}
-	if malformed == nil && isTimeout(err) {
-		malformed = badRequest("its body did not arrive in time")
-	}
-	if malformed != nil {
-		g.state = gateClosed
-		g.broken.Store(problemOf(malformed))
-		return used, malformed
-	}
-	if g.state == gateLength && g.length == 0 || g.state == gateChunked && g.chunks.done() {
+	switch {
+	case malformed != nil:
+	case g.state == gateLength && g.length == 0, g.state == gateChunked && g.chunks.done():
 		g.state = gateHead
 		g.endStall()
+		return used, err
+	case err == nil, g.isInterrupted():
+		return used, err
+	case isTimeout(err):
+		malformed = badRequest("its body did not arrive in time")
+	default:
+		g.state = gateClosed // the client has left amid its body
+		return used, err
 	}
-	return used, err
+	g.state = gateClosed
+	g.broken.Store(problemOf(malformed))
+	return used, malformed
 }
 
 // readRaw takes what is buffered, else reads the connection straight into p: of
@@ -303,23 +311,45 @@ func (g *gate) unread(b []byte) {
 // limitStall keeps a read deadline ahead, moved only now and then: setting one
 // for every read would cost more than the read's own bookkeeping.
 func (g *gate) limitStall() {
+	g.deadline.Lock()
+	defer g.deadline.Unlock()
 	now := time.Now()
-	if g.readUntil.Sub(now) < g.times.stall/2 {
+	if !g.interrupted && g.readUntil.Sub(now) < g.times.stall/2 {
 		g.readUntil = now.Add(g.times.stall)
 		_ = g.Conn.SetReadDeadline(g.readUntil)
 	}
 }
 
 func (g *gate) endStall() {
-	if !g.readUntil.IsZero() {
+	g.deadline.Lock()
+	defer g.deadline.Unlock()
+	if !g.interrupted && !g.readUntil.IsZero() {
 		g.readUntil = time.Time{}
 		_ = g.Conn.SetReadDeadline(time.Time{})
 	}
 }
 
+func (g *gate) isInterrupted() bool {
+	g.deadline.Lock()
+	defer g.deadline.Unlock()
+	return g.interrupted
+}
+
+// readBy sets a deadline of our own.
+func (g *gate) readBy(t time.Time) {
+	g.deadline.Lock()
+	defer g.deadline.Unlock()
+	if !g.interrupted {
+		_ = g.Conn.SetReadDeadline(t)
+	}
+}
+
 // SetReadDeadline is net/http's; it takes the place of ours.
 func (g *gate) SetReadDeadline(t time.Time) error {
+	g.deadline.Lock()
+	defer g.deadline.Unlock()
 	g.readUntil = time.Time{}
+	g.interrupted = !t.IsZero() && t.Before(time.Now())
 	return g.Conn.SetReadDeadline(t)
 }
 
