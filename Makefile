@@ -18,6 +18,10 @@ build: ## build bin/pillion
 run: build ## start pillion and a demonstration origin on loopback
 	@exec scripts/run-local.sh
 
+.PHONY: vault
+vault: ## start a real Vault on loopback, with policies, logins and an example credential
+	@exec scripts/vault.sh
+
 .PHONY: test
 test: test-deps ## run all tests (installs what they need)
 	scripts/test.sh

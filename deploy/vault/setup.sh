@@ -47,7 +47,7 @@ mount_and_policies() {
     must GET "sys/mounts/$mount"
   fi
   case $answer in
-    *'"options":{"version":"2"}'*) ;;
+    *'"options":{'*'"version":"2"'*) ;;
     *) # Version 1 would take the configuration for a secret.
       echo "setup.sh: what is mounted at $mount/ is no KV version 2: name another MOUNT" >&2
       exit 1
