@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -56,11 +57,11 @@ func (a *app) check(ctx context.Context) error {
 
 // checkStore does not make a store: that is for run and credential set.
 func (a *app) checkStore(ctx context.Context, c *config) error {
-	if _, err := os.Stat(c.Store.File.Path); os.IsNotExist(err) {
+	store, err := filestore.OpenExisting(c.Store.File.Path, c.Store.File.KeyFile)
+	if errors.Is(err, filestore.ErrNoStore) {
 		fmt.Fprintf(a.stdout, "store: %s: not made yet\n", c.Store.File.Path)
 		return nil
 	}
-	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
 	if err != nil {
 		return fmt.Errorf("opening the credential store: %w", err)
 	}

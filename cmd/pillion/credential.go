@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -44,13 +45,39 @@ func (a *app) credentialCommand() *cobra.Command {
 	return cmd
 }
 
-// openStore opens the store that the configuration names.
+// openStore opens the store that the configuration names, and makes it where
+// there is none: for commands that write.
 func (a *app) openStore() (*config, creds.Store, error) {
 	c, err := a.loadConfig()
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the credential store: %w", err)
+	}
+	return c, store, nil
+}
+
+// noStoreError says that there is nothing to read yet.
+type noStoreError struct{ dir string }
+
+func (e *noStoreError) Error() string {
+	return "there is no credential store in " + e.dir + " yet: credential set makes one, or name another directory with --state"
+}
+
+// lookIntoStore is openStore for commands that only read: it makes nothing. Its
+// error is a *noStoreError where there is no store yet; the configuration is
+// returned even then.
+func (a *app) lookIntoStore() (*config, creds.Store, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := filestore.OpenExisting(c.Store.File.Path, c.Store.File.KeyFile)
+	if errors.Is(err, filestore.ErrNoStore) {
+		return c, nil, &noStoreError{filepath.Dir(c.Store.File.Path)}
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the credential store: %w", err)
 	}
@@ -86,13 +113,9 @@ func (a *app) credentialList() *cobra.Command {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			_, store, err := a.openStore()
+			all, err := a.storedCredentials(cmd.Context())
 			if err != nil {
 				return err
-			}
-			all, err := listCredentials(cmd.Context(), store)
-			if err != nil {
-				return fmt.Errorf("listing credentials: %w", err)
 			}
 			if output == "json" {
 				return printJSON(a.stdout, all)
@@ -103,6 +126,24 @@ func (a *app) credentialList() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "")
 	return cmd
+}
+
+// storedCredentials is the list; of a store that is not there yet, an empty one.
+func (a *app) storedCredentials(ctx context.Context) ([]listed, error) {
+	_, store, err := a.lookIntoStore()
+	var none *noStoreError
+	switch {
+	case errors.As(err, &none):
+		fmt.Fprintln(a.stderr, "pillion: "+none.Error())
+		return []listed{}, nil
+	case err != nil:
+		return nil, err
+	}
+	all, err := listCredentials(ctx, store)
+	if err != nil {
+		return nil, fmt.Errorf("listing credentials: %w", err)
+	}
+	return all, nil
 }
 
 func listCredentials(ctx context.Context, store creds.Store) ([]listed, error) {
@@ -173,7 +214,7 @@ func (a *app) credentialGet() *cobra.Command {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
 			}
-			_, store, err := a.openStore()
+			_, store, err := a.lookIntoStore()
 			if err != nil {
 				return err
 			}
@@ -274,7 +315,7 @@ func (a *app) credentialDelete() *cobra.Command {
 		Use: "delete", Short: "Delete a credential", Long: credentialDeleteUsage, Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			c, store, err := a.openStore()
+			c, store, err := a.lookIntoStore()
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ func (a *app) credentialTest() *cobra.Command {
 	return &cobra.Command{
 		Use: "test", Short: "Try a stored credential out", Long: credentialTestUsage, Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, store, err := a.openStore()
+			cfg, store, err := a.lookIntoStore()
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (a *app) explain(ctx context.Context, rawURL, output string) error {
 	if err != nil {
 		return err
 	}
-	e.Note = note
+	e.Note = cmp.Or(e.Note, note)
 	if output == "json" {
 		if err := printJSON(a.stdout, e); err != nil {
 			return err
@@ -94,7 +95,11 @@ func targetOf(rawURL string) (creds.Target, string, error) {
 
 // explanationOf looks into the store, and asks the running pillion for the token.
 func (a *app) explanationOf(ctx context.Context, target creds.Target) (explained, *creds.Credential, error) {
-	cfg, store, err := a.openStore()
+	cfg, store, err := a.lookIntoStore()
+	var none *noStoreError
+	if errors.As(err, &none) {
+		return explained{Explanation: creds.NewTable(nil).Explain(target), Note: none.Error()}, nil, nil
+	}
 	if err != nil {
 		return explained{}, nil, err
 	}

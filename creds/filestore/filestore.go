@@ -21,6 +21,7 @@ package filestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,24 @@ var _ creds.Store = (*Store)(nil)
 // ("age1...", for a recovery key kept elsewhere), from the next write on; all
 // processes should be given the same ones, since each write names them anew.
 func Open(path, keyPath string, recipients ...string) (*Store, error) {
+	return open(path, keyPath, recipients, (*Store).prepare)
+}
+
+// ErrNoStore is what OpenExisting returns where nothing stands at the path.
+var ErrNoStore = errors.New("there is no store yet")
+
+// OpenExisting is Open for who only looks: it makes nothing, neither directory
+// nor key nor store, and returns ErrNoStore where there is none.
+func OpenExisting(path, keyPath string, recipients ...string) (*Store, error) {
+	return open(path, keyPath, recipients, func(s *Store) error {
+		if !exists(s.path) {
+			return ErrNoStore
+		}
+		return checkDirectory(filepath.Dir(s.path))
+	})
+}
+
+func open(path, keyPath string, recipients []string, prepare func(*Store) error) (*Store, error) {
 	extra, err := parseRecipients(recipients)
 	if err != nil {
 		return nil, err
@@ -68,7 +87,7 @@ func Open(path, keyPath string, recipients ...string) (*Store, error) {
 		return nil, unavailable("finding the state directory: %w", err)
 	}
 	s := &Store{path: path, keyPath: keyPath, extra: extra, turn: make(chan struct{}, 1)}
-	if err := s.prepare(); err != nil {
+	if err := prepare(s); err != nil {
 		return nil, err
 	}
 	if _, err := s.current(); err != nil {

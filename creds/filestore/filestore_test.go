@@ -42,6 +42,39 @@ func TestContract(t *testing.T) {
 	credstest.TestStore(t, func(t *testing.T) creds.Store { return mustOpen(t, dir) })
 }
 
+// TestOpenExistingMakesNothing: who only looks leaves no directory, no key, no
+// store and no lock behind.
+func TestOpenExistingMakesNothing(t *testing.T) {
+	dir := state(t)
+	look := func() (*Store, error) {
+		return OpenExisting(filepath.Join(dir, "store.age"), filepath.Join(dir, "key.txt"))
+	}
+	if _, err := look(); !errors.Is(err, ErrNoStore) {
+		t.Errorf("no directory: %v", err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory was made: %v", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := look(); !errors.Is(err, ErrNoStore) {
+		t.Errorf("an empty directory: %v", err)
+	}
+	wantFiles(t, dir)
+	write(t, mustOpen(t, dir), "credentials/one", `{"n":1}`, 0)
+	store, err := look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record, err := store.Get(t.Context(), "credentials/one"); err != nil || record.Version != 1 {
+		t.Errorf("%v, %v", record, err)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFirstStartMakesAPrivateKeyAndAnEmptyStore(t *testing.T) {
 	dir := state(t)
 	store := mustOpen(t, dir)

@@ -54,14 +54,18 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// ownDirectory makes the state directory, or checks that it is ours alone to
-// write. Otherwise another user could exchange the key or the store; and root
-// writing into a service's directory would leave it a store that it cannot read.
-// Others may look into it: what clients need may lie below.
+// ownDirectory makes the state directory, or checks the one that is there.
 func ownDirectory(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return unavailable("making the state directory %s: %w: make it, and its owner uid %d", path, cause(err), os.Geteuid())
 	}
+	return checkDirectory(path)
+}
+
+// checkDirectory checks that the state directory is ours alone to write. Otherwise another user could exchange the key or the store; and root
+// writing into a service's directory would leave it a store that it cannot read.
+// Others may look into it: what clients need may lie below.
+func checkDirectory(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return unavailable("looking at the state directory %s: %w: make uid %d its owner", path, cause(err), os.Geteuid())
