@@ -96,6 +96,8 @@ func (c *Client) problemOf(q request, a answer, err error) error {
 		return c.problem(Sealed, "is sealed: unseal it")
 	case a.status == http.StatusServiceUnavailable && has("not initialized"):
 		return c.problem(Sealed, "is not initialised: set it up")
+	case a.status == http.StatusBadRequest && has("upgrading from non-versioned"):
+		return c.problem(Broken, "is preparing the mount %s/: wait a moment", c.config.Mount)
 	case a.status >= 500:
 		e := c.problem(Broken, "has a problem of its own (status %d): look into its log", a.status)
 		e.Unclear = true
@@ -141,7 +143,11 @@ func (c *Client) denied(q request) *Error {
 	if capability == "" {
 		return c.problem(Denied, "denies %s on %s", q.operation, q.path)
 	}
-	return c.problem(Denied, "denies %s: the policy of %s needs %s on %q", q.operation, c.who(), capability, q.path)
+	path := q.path
+	if q.operation == "list" {
+		path += "/" // as policies name it
+	}
+	return c.problem(Denied, "denies %s: the policy of %s needs %s on %q", q.operation, c.who(), capability, path)
 }
 
 func (c *Client) who() string {

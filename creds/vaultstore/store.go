@@ -128,8 +128,8 @@ func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
 	return keys, nil
 }
 
-// list goes down into folders, which only other tools make: what is there is
-// shown, if only as a record that cannot be used.
+// list does not go down into folders, which only other tools make: they are shown
+// as a key that ends in a slash, which cannot be a credential's.
 func (s *Store) list(ctx context.Context, prefix string) ([]string, error) {
 	path, err := s.api("metadata", prefix)
 	if err != nil {
@@ -154,19 +154,10 @@ func (s *Store) list(ctx context.Context, prefix string) ([]string, error) {
 	if err := a.decode(&body); err != nil {
 		return nil, s.client.problem(NotVault, "answers in a way that no Vault does: correct store.vault.address or VAULT_ADDR")
 	}
-	var keys []string
-	for _, key := range body.Data.Keys {
-		if !strings.HasSuffix(key, "/") {
-			keys = append(keys, prefix+key)
-			continue
-		}
-		below, err := s.list(ctx, prefix+key)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, below...)
+	for i, key := range body.Data.Keys {
+		body.Data.Keys[i] = prefix + key
 	}
-	return keys, nil
+	return body.Data.Keys, nil
 }
 
 // Delete removes the record with its whole history, so that nothing of a secret
