@@ -73,6 +73,11 @@ func (a *app) checkStore(ctx context.Context, c *config) error {
 	for _, bad := range live.Bad() {
 		fmt.Fprintf(a.stdout, "note: credential %s is skipped: %s\n", bad.Name, oneLine(bad.Problem))
 	}
+	for _, c := range live.Table().All() {
+		if reason := unusable(c); reason != "" {
+			fmt.Fprintf(a.stdout, "note: %s is stored, but %s\n", c.Name, reason)
+		}
+	}
 	for _, names := range live.Table().Overlaps() {
 		fmt.Fprintf(a.stdout, "note: %s have the same instance URL: a request must choose by name, as the proxy user\n", strings.Join(names, ", "))
 	}

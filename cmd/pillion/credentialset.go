@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"pillion/creds"
+	"pillion/creds/token"
 )
 
 const credentialSetUsage = `Make a credential, or change one: what is not given stays as it is.
@@ -140,7 +141,26 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	} else {
 		fmt.Fprintln(a.stdout, "changed "+name)
 	}
+	a.noteUnusable(c)
 	return nil
+}
+
+// noteUnusable tells who stores a credential that requests cannot have it yet.
+func (a *app) noteUnusable(c *creds.Credential) {
+	if reason := unusable(c); reason != "" {
+		fmt.Fprintf(a.stderr, "note: %s is stored, but %s\n", c.Name, reason)
+	}
+}
+
+// unusable says what this build lacks to use c; "" when it lacks nothing.
+func unusable(c *creds.Credential) string {
+	if c.Protocol == creds.SFTP {
+		return "this build has no SFTP gateway: nothing uses it yet"
+	}
+	if _, err := token.Describe(c); errors.Is(err, token.ErrUnsupported) {
+		return fmt.Sprintf("this build cannot send requests with authorization type %s yet", c.Authorization)
+	}
+	return ""
 }
 
 // startingPoint returns what the flags are laid over: the stored credential,
