@@ -78,7 +78,7 @@ func TestSaveThenLoad(t *testing.T) {
 	if text := store.text(KeySecrets+"c-client") + store.text(KeySecrets+"c-password") + store.text(KeySecrets+"c-login"); strings.Contains(text, "secret-value") || strings.Contains(text, "pw-value") {
 		t.Error("what only token requests carry is kept where sidecars read")
 	}
-	if text := store.text(KeyGrants + "c-client"); !strings.Contains(text, `"for":"https://login.example:443 https://e.example:443"`) {
+	if text := store.text(KeyGrants + "c-client"); !strings.Contains(text, `["https://login.example:443 https://e.example:443",`) {
 		t.Error(text)
 	}
 	list, bad, err := ListPublic(ctx, store)
@@ -285,6 +285,39 @@ func TestSecretsAreBoundToTheirServer(t *testing.T) {
 	}
 }
 
+// Whoever may patch a record of secrets, but not read it, cannot aim a stored one
+// elsewhere: the patch that names another server has to bring a value.
+func TestPatchUnreadCannotAimASecret(t *testing.T) {
+	ctx, store := context.Background(), newMemStore()
+	c := oneOfEach(t)[1]
+	mustSave(t, store, c)
+	id := publicIDs(t, store, c.Name)["password"]
+	for _, entry := range []string{`{"for":"https://evil.example:443"}`, `{"0":"https://evil.example:443"}`, `["https://evil.example:443"]`, `["https://evil.example:443",null]`} {
+		if _, err := store.Patch(ctx, KeySecrets+c.Name, NewSecret(`{"secrets":{"`+id+`":`+entry+`}}`)); err != nil {
+			t.Fatal(err)
+		}
+		if text := store.text(KeySecrets + c.Name); strings.Contains(text, "pw-value") && strings.Contains(text, "evil") {
+			t.Errorf("%s: the stored password is bound to another server: %s", entry, text)
+		}
+		if _, err := LoadCredential(ctx, store, c.Name); err == nil {
+			t.Errorf("%s: the credential is still good", entry)
+		}
+	}
+}
+
+func publicIDs(t *testing.T, store Store, name string) map[string]string {
+	t.Helper()
+	stored, err := store.Get(context.Background(), KeyCredentials+name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record credentialRecord
+	if err := decodeRecord(stored.Data, &record); err != nil {
+		t.Fatal(err)
+	}
+	return record.Secrets
+}
+
 func TestRemove(t *testing.T) {
 	ctx, store := context.Background(), newMemStore()
 	for _, c := range oneOfEach(t) {
@@ -428,7 +461,9 @@ func TestSchemaRules(t *testing.T) {
 
 func TestSecretRecordsThatAreBroken(t *testing.T) {
 	for _, c := range []struct{ record, problem string }{
-		{`{"schema":"1.0","secrets":{"x":"hunter2-canary"}}`, "wrong type of value"},
+		{`{"schema":"1.0","secrets":{"x":"hunter2-canary"}}`, "a secret that is not a pair of strings"},
+		{`{"schema":"1.0","secrets":{"x":["hunter2-canary"]}}`, "a secret that is not a pair of strings"},
+		{`{"schema":"1.0","secrets":{"x":["for","hunter2-canary","more"]}}`, "a secret that is not a pair of strings"},
 		{`{"schema":"1.0","hunter2-canary`, "is not valid JSON"},
 		{`{"schema":"9.0"}`, "was written by a newer pillion"},
 		{`{"schema":"1.0"}`, "refers to a stored password that is not there"},

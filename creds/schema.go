@@ -76,6 +76,8 @@ func withoutValues(err error) error {
 		return fmt.Errorf("has the wrong type of value in field %q", wrongType.Field)
 	case errors.As(err, &wrongType):
 		return errors.New("is not a JSON object")
+	case errors.Is(err, errSecretForm):
+		return errSecretForm
 	case errors.As(err, &syntax):
 		return fmt.Errorf("is not valid JSON (at byte %d)", syntax.Offset)
 	}

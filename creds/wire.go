@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -13,13 +14,14 @@ import (
 // what it must never read, and a sidecar need not hold what only refreshers use:
 //
 //	credentials/NAME  {"schema":"1.0", "name":.., public fields.., "secrets": {"password": ID}}
-//	secrets/NAME      {"schema":"1.0", "secrets": {ID: {"value":.., "for":"https://host:443"}}}
+//	secrets/NAME      {"schema":"1.0", "secrets": {ID: ["https://host:443", value]}}
 //	grants/NAME       the same member "secrets", beside the state of the grant
 //
 // ID is random and new for every value, so writing a secret never changes one
-// that a stored credential refers to. "for" binds a secret to where it may be
-// sent: whoever can write credentials/ alone cannot aim a stored password at a
-// host of his own.
+// that a stored credential refers to. The first element binds a secret to where it
+// may be sent: whoever can write credentials/ alone cannot aim a stored password at
+// a host of his own. Nor can one who may patch secrets/ unread: a merge patch
+// (RFC 7396) replaces an array whole, so the new place comes with a new value.
 
 // credentialRecord is the JSON of credentials/NAME.
 type credentialRecord struct {
@@ -48,9 +50,22 @@ type secretsRecord struct {
 	Secrets map[string]*secretEntry `json:"secrets"` // a nil entry, in a patch, removes
 }
 
-type secretEntry struct {
-	Value string `json:"value"`
-	For   string `json:"for"`
+// secretEntry is a value and where it may be sent.
+type secretEntry struct{ Value, For string }
+
+var errSecretForm = errors.New("has a secret that is not a pair of strings")
+
+// MarshalJSON writes [for, value].
+func (e secretEntry) MarshalJSON() ([]byte, error) { return json.Marshal([2]string{e.For, e.Value}) }
+
+// UnmarshalJSON reads exactly two strings. Its error holds neither.
+func (e *secretEntry) UnmarshalJSON(data []byte) error {
+	var parts []string
+	if err := json.Unmarshal(data, &parts); err != nil || len(parts) != 2 {
+		return errSecretForm
+	}
+	e.For, e.Value = parts[0], parts[1]
+	return nil
 }
 
 func publicRecord(c *Credential) *credentialRecord {
@@ -105,7 +120,7 @@ func (c *Credential) secretFields() []secretField {
 // place is where a secret is kept, and what it is bound to.
 type place struct {
 	key     string // KeySecrets or KeyGrants
-	purpose string // the entry's "for"
+	purpose string // the entry's For
 }
 
 // placeOf keeps with the grant what only token requests carry. A secret is bound

@@ -93,7 +93,7 @@ post auth/token/create-orphan '{"policies":["pillion-console"],"ttl":"24h"}' | m
 
 # record KEY JSON: a first version.
 record() { post "pillion/data/$1" "{\"options\":{\"cas\":0},\"data\":$2}" >/dev/null; }
-record secrets/demo '{"schema":"1.0","secrets":{"00112233445566aa":{"value":"demo-token-that-the-client-never-sees","for":"https://demo.example:443"}}}'
+record secrets/demo '{"schema":"1.0","secrets":{"00112233445566aa":["https://demo.example:443","demo-token-that-the-client-never-sees"]}}'
 record credentials/demo '{"schema":"1.0","name":"demo","protocol":"https","url":"https://demo.example/","authorization":"bearer","secrets":{"token":"00112233445566aa"}}'
 record index '{"schema":"1.0","revisions":{"demo":"1.00112233445566bb"}}'
 
