@@ -212,7 +212,7 @@ func TestAttackHeaders(t *testing.T) {
 		{"16 a Cookie beside ours", "/key/", []string{"Cookie: session=evil", "Cookie: b=c"}, map[string][]string{"Cookie": {"session=ours"}}, "/key/"},
 		{"16a X_Api_Key, which CGI takes for the same", "/key/", []string{"X_Api_Key: evil", "x_api-key: evil"}, map[string][]string{"X-Api-Key": {"our-key"}, "X_api_key": nil, "X_api-Key": nil}, "/key/"},
 		{"16 an Authorization where the credential owns another field stays", "/key/", []string{"Authorization: mine"}, map[string][]string{"Authorization": {"mine"}}, "/key/"},
-		{"16 an API key in the query, twice and escaped", "/query/?a=%2F&api_key=evil&api%5Fkey=evil&b", nil, nil, "/query/?a=%2F&b&api_key=our+key%26"},
+		{"16 an API key in the query, twice and escaped", "/query/?a=%2F&api_key=evil&api%5Fkey=evil&API_KEY=evil&c;api_key=evil&b", nil, nil, "/query/?a=%2F&b&api_key=our+key%26"},
 		{"16 Proxy-Authorization", "/", []string{"Proxy-Authorization: Basic LTp4", "Proxy-Connection: keep-alive"}, map[string][]string{"Proxy-Authorization": nil, "Proxy-Connection": nil, "Authorization": {ours}, "Via": nil, "X-Forwarded-For": nil, "Forwarded": nil}, "/"},
 		{"17 Connection: authorization", "/", []string{"Connection: authorization", "Authorization: evil"}, map[string][]string{"Authorization": {ours}, "Connection": nil}, "/"},
 		{"17 Connection: x-api-key, cookie", "/key/", []string{"Connection: x-api-key, Cookie"}, map[string][]string{"X-Api-Key": {"our-key"}, "Cookie": {"session=ours"}, "Connection": nil}, "/key/"},

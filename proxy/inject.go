@@ -96,12 +96,11 @@ func cleanTrailer(trailer http.Header, a *creds.Authorization) {
 }
 
 // setQuery puts name=value in the place of every parameter called name, however
-// it was escaped. The rest of the query stays as it was, byte for byte.
+// it was escaped or cased. The rest of the query stays as it was, byte for byte.
 func setQuery(query, name, value string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(query, "&") {
-		key, _, _ := strings.Cut(part, "=")
-		if plain, err := url.QueryUnescape(key); part == "" || err == nil && plain == name {
+		if part == "" || holdsParameter(part, name) {
 			continue
 		}
 		b.WriteString(part)
@@ -111,6 +110,17 @@ func setQuery(query, name, value string) string {
 	b.WriteByte('=')
 	b.WriteString(url.QueryEscape(value))
 	return b.String()
+}
+
+// holdsParameter also looks behind semicolons, which some servers take for "&".
+func holdsParameter(part, name string) bool {
+	for pair := range strings.SplitSeq(part, ";") {
+		key, _, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(key); err == nil && strings.EqualFold(plain, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // isWebSocket reports whether r asks to become a WebSocket (RFC 6455 section
