@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -191,11 +192,17 @@ func (c *config) clientToken() (creds.Secret, error) {
 	if err != nil {
 		return creds.Secret{}, fmt.Errorf("%s: write the path of a file that holds the token", fileProblem(err))
 	}
-	data = bytes.TrimRight(data, "\r\n")
-	if len(data) < 16 || bytes.ContainsAny(data, "\r\n\x00") {
-		return creds.Secret{}, fmt.Errorf("the file must hold one line of at least 16 characters: write one with openssl rand -hex 32")
+	data = bytes.TrimRight(data, "\n") // as the shell does with what env prints
+	if len(data) < 16 || bytes.ContainsFunc(data, func(r rune) bool { return !isUnreserved(r) }) {
+		return creds.Secret{}, errors.New("the file must hold one line of at least 16 characters A-Z, a-z, 0-9, - . _ ~, since the token stands in the clients' proxy URL: make one with openssl rand -hex 32")
 	}
 	return creds.NewSecret(string(data)), nil
+}
+
+// isUnreserved reports whether r means itself everywhere in a URL (RFC 3986
+// section 2.3).
+func isUnreserved(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~", r)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

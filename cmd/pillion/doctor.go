@@ -58,6 +58,7 @@ func (a *app) doctorCommand() *cobra.Command {
 type examination struct {
 	app    *app
 	at     proxyPlace
+	token  creds.Secret // that the proxy asks for; zero when it asks for none
 	our    *x509.Certificate
 	failed bool
 }
@@ -81,6 +82,17 @@ func (a *app) doctor(ctx context.Context, target creds.Target) error {
 		return err
 	}
 	x := &examination{app: a}
+	if problems := c.checkFiles(); len(problems) > 0 {
+		// What the variables hold follows from these: advice on them would only
+		// lead back here.
+		for _, p := range problems {
+			x.bad("%s", p.String())
+		}
+		return errSilent
+	}
+	if x.token, err = c.clientToken(); err != nil {
+		return err
+	}
 	if x.at, err = a.whereProxy(ctx, c); err != nil {
 		return err
 	}
@@ -126,9 +138,17 @@ func (x *examination) proxyVariable(name string) {
 		x.bad("%s is not an http:// URL: %s", name, evalEnv)
 	case u.Host != x.at.address:
 		x.bad("%s leads to %s, and the proxy is at %s: %s", name, u.Host, x.at.address, evalEnv)
+	case !x.token.IsZero() && !presents(u, x.token):
+		x.bad("%s does not carry the token of proxy.client_token_file, or an old one: %s", name, evalEnv)
 	default:
 		x.good("%s leads to the proxy", name)
 	}
+}
+
+// presents reports whether a client that obeys u sends token.
+func presents(u *url.URL, token creds.Secret) bool {
+	password, _ := u.User.Password()
+	return creds.NewSecret(password).Equal(token)
 }
 
 func (x *examination) noProxy(name, host string) {
