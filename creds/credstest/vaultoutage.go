@@ -33,6 +33,10 @@ func (v *Vault) Freeze(t testing.TB) {
 	if err := v.process.signal(syscall.SIGSTOP); err != nil {
 		t.Fatalf("freezing Vault: %v", err)
 	}
+	// The signal reaches its threads one by one.
+	if !v.poll(5*time.Second, v.process.stopped) {
+		t.Fatal("freezing Vault: it does not stop")
+	}
 }
 
 // Thaw lets a frozen process go on; it answers what has waited.

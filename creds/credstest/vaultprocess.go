@@ -78,6 +78,23 @@ func (p *vaultProcess) kill() {
 	p.running = nil
 }
 
+// stopped reports whether every thread of the process is.
+func (p *vaultProcess) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return false
+	}
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.running.Process.Pid))
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err == nil && !strings.Contains(string(text), ") T ") {
+			return false
+		}
+	}
+	return true // also where there is no /proc
+}
+
 func (p *vaultProcess) signal(signal os.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

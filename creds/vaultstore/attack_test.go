@@ -148,7 +148,9 @@ func TestAttack41And42(t *testing.T) {
 func (o *outage) mount() string { return o.admin.client.config.Mount }
 
 func answering(status int) func(*testing.T, *outage) {
-	return func(_ *testing.T, o *outage) { o.lossy.Answer(credstest.VaultError(status, "pillioncanary-not-to-be-quoted")) }
+	return func(_ *testing.T, o *outage) {
+		o.lossy.Answer(credstest.VaultError(status, "pillioncanary-not-to-be-quoted"))
+	}
 }
 
 // Killed, and started again with its data: recovered at the next poll.
@@ -220,7 +222,7 @@ func TestAttack43(t *testing.T) {
 	mount := vault.Mount(t)
 	admin := rooted(t, vault, vault.Addr, mount)
 	mustSave(t, admin, basic("a"), basic("b"), basic("c"))
-	vault.Write(t, mount+"/data/credentials/malformed", map[string]any{"data": map[string]any{"schema": "1.0", "url": 7, "password": credstest.Canary("misplaced").Reveal()}, "options": map[string]any{"cas": 0}})
+	vault.Write(t, mount+"/data/credentials/malformed", map[string]any{"data": map[string]any{"schema": "1.0", "url": []string{credstest.Canary("misplaced").Reveal()}}, "options": map[string]any{"cas": 0}})
 	vault.Write(t, mount+"/data/credentials/newer", map[string]any{"data": map[string]any{"schema": "2.0"}, "options": map[string]any{"cas": 0}})
 	vault.Write(t, mount+"/data/credentials/unknown", map[string]any{"data": map[string]any{"schema": "1.0", "name": "unknown", "surprise": credstest.Canary("surprise").Reveal()}, "options": map[string]any{"cas": 0}})
 	vault.Write(t, mount+"/data/credentials/team/nested", map[string]any{"data": map[string]any{"schema": "1.0"}, "options": map[string]any{"cas": 0}})
@@ -235,11 +237,11 @@ path "`+mount+`/data/secrets/b" { capabilities = ["deny"] }`)
 		t.Errorf("%d credentials", live.Table().Len())
 	}
 	want := map[string]string{
-		"b":           `the policy of this login needs read on "` + mount + `/data/secrets/b"`,
-		"malformed":   `has the wrong type of value in field "url"`,
-		"newer":       "was written by a newer pillion",
-		"unknown":     `has an unknown field "surprise"`,
-		"team/":       "has a name that no credential can have",
+		"b":         `the policy of this login needs read on "` + mount + `/data/secrets/b"`,
+		"malformed": `has the wrong type of value in field "url"`,
+		"newer":     "was written by a newer pillion",
+		"unknown":   `has an unknown field "surprise"`,
+		"team/":     "has a name that no credential can have",
 	}
 	for _, bad := range live.Bad() {
 		if want[bad.Name] == "" || !strings.Contains(bad.Problem, want[bad.Name]) {
