@@ -23,11 +23,11 @@
 // In every state a token that is still good is used, and one that is not is
 // never sent.
 //
-// Token requests are written by hand rather than by golang.org/x/oauth2, which
-// puts the answer's body into its error, throws away answers that hold a token
-// (expires_in "3600.0", a byte order mark, text/plain, a bare JWT), reads a
-// missing expires_in as "never expires" and follows a 307 with the client secret.
-// What would be left of it is ten lines; a test holds ours against its.
+// Token requests are built by golang.org/x/oauth2 and sent, and their answers read,
+// by endpoint.go: x/oauth2 puts the answer's body into its error, throws away
+// answers that hold a token (expires_in "3600.0", a byte order mark, text/plain, a
+// bare JWT), reads a missing expires_in as "never expires" and follows a 307 with
+// the client secret.
 //
 // The package does not log, and no error, event or state of it holds anything
 // that a token endpoint wrote, but for error codes that it knows.

@@ -2,11 +2,14 @@ package token
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"pillion/creds"
 )
@@ -22,16 +25,42 @@ type endpoint struct {
 // maxBody bounds an answer; real ones are below 20 KiB.
 const maxBody = 256 << 10
 
-// ask posts form to c's access token URL, the client id and secret where its
-// auth style wants them.
-func (e endpoint) ask(ctx context.Context, c *creds.Credential, form url.Values) (answer, error) {
-	request, err := newRequest(ctx, c, form)
-	if err != nil {
-		return answer{}, err
+// ask has x/oauth2 build a token request for c, and takes it from there: x/oauth2
+// would follow a 307 with the client secret, quote an answer's body in its errors,
+// and throw away odd answers to a provider that has rotated already.
+func (e endpoint) ask(ctx context.Context, c *creds.Credential, build func(ctx context.Context) error) (answer, error) {
+	target, err := url.Parse(c.AccessTokenURL)
+	if err != nil || target.Scheme != "https" || target.Host == "" || target.User != nil {
+		return answer{}, &failure{reason: ReasonForbiddenTarget, detail: "it is not an https URL, or holds a user name"}
 	}
 	if e.http == nil {
 		return answer{}, &failure{reason: ReasonNetwork, detail: "this program was built without a way to reach it"}
 	}
+	s := &sender{endpoint: e, err: &failure{reason: ReasonForbiddenTarget, detail: "it cannot be asked"}}
+	_ = build(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: s})) // errTaken, in x/oauth2's words
+	return s.answer, s.err
+}
+
+// sender is the transport that x/oauth2 gets: it keeps what came of the request,
+// and gives x/oauth2 nothing.
+type sender struct {
+	endpoint
+	answer answer
+	err    error
+}
+
+var errTaken = errors.New("the answer is read elsewhere")
+
+// RoundTrip implements http.RoundTripper.
+func (s *sender) RoundTrip(request *http.Request) (*http.Response, error) {
+	own := request.Clone(request.Context())
+	own.Header.Set("Accept", "application/json")
+	own.Header.Set("User-Agent", "pillion")
+	s.answer, s.err = s.send(own)
+	return nil, errTaken
+}
+
+func (e endpoint) send(request *http.Request) (answer, error) {
 	response, err := e.http.RoundTrip(request)
 	if err != nil {
 		return answer{}, classifyTransport(err)
@@ -41,7 +70,7 @@ func (e endpoint) ask(ctx context.Context, c *creds.Credential, form url.Values)
 	if err == nil {
 		// Hanging up at the deadline makes a server end its body, and net/http may
 		// still read that end: a cut body without an error. A cut JWT looks whole.
-		err = ctx.Err()
+		err = request.Context().Err()
 	}
 	switch {
 	case response.StatusCode < 200 || response.StatusCode > 299:
@@ -59,28 +88,16 @@ func (e endpoint) ask(ctx context.Context, c *creds.Credential, form url.Values)
 	return readAnswer(response.StatusCode, body)
 }
 
-func newRequest(ctx context.Context, c *creds.Credential, form url.Values) (*http.Request, error) {
-	target, err := url.Parse(c.AccessTokenURL)
-	if err != nil || target.Scheme != "https" || target.Host == "" || target.User != nil {
-		return nil, &failure{reason: ReasonForbiddenTarget, detail: "it is not an https URL, or holds a user name"}
-	}
-	target.Fragment = ""
+func withoutFragment(rawURL string) string {
+	bare, _, _ := strings.Cut(rawURL, "#")
+	return bare
+}
+
+// authStyle is fixed: left to x/oauth2 to find out, it costs a second request,
+// which sends a rotating refresh token twice.
+func authStyle(c *creds.Credential) oauth2.AuthStyle {
 	if c.AuthStyle == creds.AuthStyleBody {
-		form.Set("client_id", c.ClientID)
-		if !c.ClientSecret.IsZero() {
-			form.Set("client_secret", c.ClientSecret.Reveal())
-		}
+		return oauth2.AuthStyleInParams
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, &failure{reason: ReasonForbiddenTarget, detail: "it cannot be asked"}
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("User-Agent", "pillion")
-	if c.AuthStyle != creds.AuthStyleBody {
-		// Both halves are form-encoded before they are joined: RFC 6749 section 2.3.1.
-		request.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret.Reveal()))
-	}
-	return request, nil
+	return oauth2.AuthStyleInHeader
 }
