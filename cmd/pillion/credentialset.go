@@ -46,6 +46,8 @@ Usage:
     --login-template F    the request that returns a token
   any:
     --header-file NAME=F  one more header field, its value from a file; repeatable
+    --remove SECRET       take a stored secret away: header:NAME, or one that the
+                          type does not need, such as client_secret; repeatable
   sftp:
     --private-key-file F  instead of a password
     --host-key LINE       a key of the server, as in known_hosts; repeatable
@@ -65,7 +67,7 @@ type setFlags struct {
 	clientID, accessTokenURL, authorizationURL string
 	scope, authStyle                           string
 	apiKeyHeader, apiKeyQuery                  string
-	params, headerFiles, hostKeys              []string
+	params, headerFiles, hostKeys, remove      []string
 	files                                      map[string]*string // flag -> file
 }
 
@@ -102,6 +104,7 @@ func (a *app) credentialSet() *cobra.Command {
 	flags.StringArrayVar(&f.params, "param", nil, "")
 	flags.StringArrayVar(&f.headerFiles, "header-file", nil, "")
 	flags.StringArrayVar(&f.hostKeys, "host-key", nil, "")
+	flags.StringArrayVar(&f.remove, "remove", nil, "")
 	for _, s := range secretFlags {
 		f.files[s.flag] = flags.String(s.flag, "", "")
 	}
@@ -125,6 +128,9 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	}
 	c, stored := startingPoint(name, old, stored, f, given)
 	if err := f.apply(c, given); err != nil {
+		return err
+	}
+	if stored, err = f.removeStored(c, stored); err != nil {
 		return err
 	}
 	fresh, err := a.readSecrets(c, f, given)
@@ -234,6 +240,24 @@ func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
 		c.Params = params
 	}
 	return nil
+}
+
+// removeStored takes away what --remove names, and returns what is still stored.
+// Whether the type can do without is for the validation to say.
+func (f *setFlags) removeStored(c *creds.Credential, stored []string) ([]string, error) {
+	left := slices.Clone(stored)
+	for _, name := range f.remove {
+		if header, ok := strings.CutPrefix(name, "header."); ok {
+			name = "header:" + header // as credential get shows it
+		}
+		same := func(s string) bool { return strings.EqualFold(s, name) }
+		if !slices.ContainsFunc(left, same) {
+			return nil, fmt.Errorf("--remove: %s has no such stored secret; pillion credential get %s shows those that it has", c.Name, c.Name)
+		}
+		left = slices.DeleteFunc(left, same)
+		c.Headers = slices.DeleteFunc(c.Headers, func(h creds.Header) bool { return same("header:" + h.Name) })
+	}
+	return left, nil
 }
 
 func pairs(flag string, list []string) (map[string]string, error) {
