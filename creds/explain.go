@@ -90,8 +90,8 @@ func differences(instance, target Target) (reasons []string, distance int) {
 	}
 	if instance.Host != target.Host {
 		text, weight := hostDifference(instance.Host, target.Host)
-		if weight >= tooFar {
-			return nil, tooFar
+		if weight >= tooFar || (instance.Scheme == string(SFTP)) != (target.Scheme == string(SFTP)) {
+			return nil, tooFar // a file server of a similar name is no slip of the pen
 		}
 		note(weight, "%s: the credential is for %s, the request for %s", text, instance.Host, target.Host)
 	}
@@ -101,7 +101,11 @@ func differences(instance, target Target) (reasons []string, distance int) {
 	if instance.Port != target.Port {
 		note(2, "port differs: the credential is for %d, the request for %d", instance.Port, target.Port)
 	}
-	if !covers(instance.Path, target.Path) {
+	switch {
+	case covers(instance.Path, target.Path):
+	case covers(strings.ToLower(instance.Path), strings.ToLower(target.Path)):
+		note(1, "path prefix differs in upper and lower case only: the credential is for %s", strings.TrimSuffix(instance.Path, "/"))
+	default:
 		note(1, "path prefix differs: the credential is for %s", strings.TrimSuffix(instance.Path, "/"))
 	}
 	return reasons, distance

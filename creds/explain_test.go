@@ -37,6 +37,12 @@ func TestExplainNearestMisses(t *testing.T) {
 		{"http://api.4me.com/v1", "4me", []string{"scheme differs: the credential is for https, the request for http", "port differs: the credential is for 443, the request for 80"}},
 		{"https://files.example.com:2222/", "files", []string{"scheme differs: the credential is for sftp, the request for https"}},
 		{"https://shared.example.com/ax", "tenant-a", []string{"path prefix differs: the credential is for /a"}},
+		{"https://shared.example.com/A/x", "tenant-a", []string{"path prefix differs in upper and lower case only: the credential is for /a"}},
+		{"sftp://file.example.com:2222/", "files", []string{"host differs in one character"}},
+		{"sftp://bmc.example.com:22/", "bmc", []string{"scheme differs"}},
+		{"sftp://bmd.example.com:8443/", "", nil},   // an https credential of a similar host
+		{"https://file.example.com:2222/", "", nil}, // and the other way round
+		{"sftp://x.example.atlassian.net:22/", "", nil},
 		{"https://exampel.service-now.com/", "servicenow", []string{"host differs in two characters: the credential is for example.service-now.com, the request for exampel.service-now.com"}},
 		{"https://exmple.atlassian.net/", "jira", []string{"host differs in one character"}},
 		{"https://x.example.atlassian.net/", "jira", []string{"not the names below it"}},
