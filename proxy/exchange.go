@@ -40,12 +40,13 @@ func newExchange(r *http.Request) *exchange {
 }
 
 // wirePath returns path and query of a request target as they stood on the wire.
-// Parsing and printing them again could change what the tool sees.
+// Parsing and printing them again could change what the tool sees. A target that
+// has no path, such as CONNECT's, has none here.
 func wirePath(uri string) (path, query string) {
 	if !strings.HasPrefix(uri, "/") {
 		_, rest, ok := strings.Cut(uri, "://")
 		if !ok {
-			return uri, ""
+			return "", ""
 		}
 		i := strings.IndexAny(rest, "/?")
 		switch {

@@ -158,6 +158,16 @@ func (r *rig) tunnel(authority, serverName string, protocols ...string) *wire {
 	return r.wire(c)
 }
 
+// inside does the handshake of a tunnel that was opened by hand.
+func (r *rig) inside(w *wire, serverName string) *wire {
+	r.t.Helper()
+	c := tls.Client(w.conn, &tls.Config{RootCAs: r.roots, ServerName: serverName})
+	if err := c.Handshake(); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.wire(c)
+}
+
 func (r *rig) wire(c net.Conn) *wire {
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	r.t.Cleanup(func() { _ = c.Close() })

@@ -114,7 +114,7 @@ func tunnelUnder(c net.Conn) *tunnel {
 // document inside: clients do not show what a refused CONNECT says.
 func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
 	x := newExchange(r)
-	x.entry.Host, x.entry.Path = r.RequestURI, ""
+	x.entry.Path = "" // and no host until it is one: some clients put a password before it
 	client, ok := conn.(*tunnelConn)
 	if !ok {
 		_ = conn.Close() // only tunnelWriter makes them
