@@ -28,7 +28,8 @@ Usage:
     pillion credential test NAME
     pillion credential import FILE.yaml
 
-A running pillion takes a change over at once, for its next request.
+A running pillion takes a change over at once, for its next request. ls, add and
+rm are other names of list, set and delete.
 
 Example:
     pillion credential list
@@ -108,7 +109,7 @@ type listed struct {
 func (a *app) credentialList() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use: "list", Short: "The stored credentials", Long: credentialListUsage, Args: noArguments,
+		Use: "list", Aliases: []string{"ls"}, Short: "The stored credentials", Long: credentialListUsage, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output, "text", "json"); err != nil {
 				return err
@@ -312,7 +313,7 @@ Example:
 func (a *app) credentialDelete() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "delete", Short: "Delete a credential", Long: credentialDeleteUsage, Args: exactly("NAME"),
+		Use: "delete", Aliases: []string{"rm"}, Short: "Delete a credential", Long: credentialDeleteUsage, Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			c, store, err := a.lookIntoStore()

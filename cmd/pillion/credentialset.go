@@ -84,7 +84,7 @@ var secretFlags = []struct{ flag, secret string }{
 func (a *app) credentialSet() *cobra.Command {
 	f := &setFlags{files: map[string]*string{}}
 	cmd := &cobra.Command{
-		Use: "set", Short: "Make or change a credential", Long: credentialSetUsage, Args: exactly("NAME"),
+		Use: "set", Aliases: []string{"add"}, Short: "Make or change a credential", Long: credentialSetUsage, Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.setCredential(cmd.Context(), args[0], f, cmd.Flags())
 		},

@@ -136,9 +136,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.flags.config, "config", "", "")
 	root.PersistentFlags().StringVar(&a.flags.state, "state", "", "")
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%v; see %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), cmd.Long) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { fmt.Fprint(cmd.OutOrStdout(), cmd.Long); return nil })
 	root.SetHelpCommand(a.helpCommand())
