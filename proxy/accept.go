@@ -208,7 +208,9 @@ func (s *Server) answerRaw(c net.Conn, x *exchange, err error) {
 	p := problemOf(err)
 	x.fail(p)
 	_ = c.SetWriteDeadline(time.Now().Add(s.timeouts.head))
-	_, _ = c.Write(p.raw()) // the client may be gone: the log line says what it would have read
+	if _, err := c.Write(p.raw()); err == nil { // else the client is gone: the log line says what it would have read
+		x.entry.Out = int64(len(p.body()))
+	}
 	x.entry.Duration = time.Since(x.entry.Time)
 	s.Metrics.count(&x.entry, 0)
 	s.log(&x.entry)

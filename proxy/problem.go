@@ -200,8 +200,9 @@ func (p *problem) header(h http.Header) {
 	}
 }
 
-// respond answers a request with the problem. close ends the connection after it.
-func (p *problem) respond(w http.ResponseWriter, closing bool) {
+// respond answers a request with the problem, and returns how much body was
+// written. closing ends the connection after it.
+func (p *problem) respond(w http.ResponseWriter, closing bool) int {
 	body := p.body()
 	h := w.Header()
 	clear(h)
@@ -211,7 +212,8 @@ func (p *problem) respond(w http.ResponseWriter, closing bool) {
 		h.Set("Connection", "close")
 	}
 	w.WriteHeader(p.status)
-	_, _ = w.Write(body) // the client may be gone: the log line says what it would have read
+	n, _ := w.Write(body) // the client may be gone: the log line says what it would have read
+	return n
 }
 
 // raw is the whole answer for a connection on which net/http does not answer.

@@ -79,9 +79,17 @@ func TestRefusesWhatHasNoCredential(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", u, err)
 		}
+		length := resp.ContentLength
 		checkProblem(t, resp, kindNoCredential)
-		if e := r.entry(); e.Status != 403 || e.Error != "no-credential" {
-			t.Errorf("%s: the log says %+v", u, e)
+		if e := r.entry(); e.Status != 403 || e.Error != "no-credential" || e.Out != length || length <= 0 {
+			t.Errorf("%s: the log says %+v, the answer has %d bytes", u, e, length)
+		}
+		if resp, err = r.client("").Head(u); err != nil {
+			t.Fatalf("%s: %v", u, err)
+		}
+		resp.Body.Close()
+		if e := r.entry(); e.Status != 403 || e.Out != 0 {
+			t.Errorf("HEAD %s: the log says %+v", u, e)
 		}
 	}
 	if n := len(r.origin.requests()); n != 0 {

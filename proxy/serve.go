@@ -46,7 +46,7 @@ func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 		p := faultProblem()
 		x.fail(p)
 		if !x.wrote {
-			p.respond(w, true)
+			x.answer(w, p, true)
 			fault = nil
 		} else {
 			fault = http.ErrAbortHandler
@@ -86,6 +86,13 @@ func (x *exchange) fail(p *problem) {
 	x.entry.Status, x.entry.Error, x.entry.Detail = p.status, p.name, p.detail
 }
 
+// answer writes the problem, and notes how long its body is: a HEAD gets none.
+func (x *exchange) answer(w http.ResponseWriter, p *problem, closing bool) {
+	if n := p.respond(w, closing); x.entry.Method != http.MethodHead {
+		x.entry.Out += int64(n)
+	}
+}
+
 // refuse answers with the problem document of err.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	p := problemOf(clientsFault(r, x, err))
@@ -96,7 +103,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err
 	x.wrote = true
 	x.head = time.Since(x.entry.Time)
 	// A body that nobody read would have to be read to its end: close instead.
-	p.respond(w, r.ContentLength != 0 || s.closing(x) || p.kind == kindForbiddenClient)
+	x.answer(w, p, r.ContentLength != 0 || s.closing(x) || p.kind == kindForbiddenClient)
 }
 
 // clientsFault sorts what broke off a request: the framing of its body, the

@@ -69,7 +69,7 @@ func (a *app) checkStore(ctx context.Context, c *config) error {
 	if err := live.Reload(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "store: %s: %d credentials\n", c.Store.File.Path, live.Table().Len())
+	fmt.Fprintf(a.stdout, "store: %s: %s\n", c.Store.File.Path, counted(live.Table().Len(), "credential"))
 	for _, bad := range live.Bad() {
 		fmt.Fprintf(a.stdout, "note: credential %s is skipped: %s\n", bad.Name, oneLine(bad.Problem))
 	}

@@ -108,7 +108,7 @@ func (a *app) importCredentials(ctx context.Context, file string) error {
 	for _, c := range all {
 		a.noteUnusable(c)
 	}
-	fmt.Fprintf(a.stdout, "stored %d credentials\n", len(all))
+	fmt.Fprintf(a.stdout, "stored %s\n", counted(len(all), "credential"))
 	return nil
 }
 

@@ -91,7 +91,7 @@ func printTop(w io.Writer, s status, before *status, interval time.Duration, now
 	} else if !s.Ready {
 		state = "not ready"
 	}
-	fmt.Fprintf(w, "pillion %s, %s since %s, %d in flight, %d credentials\n\n", s.Version, state, s.Started.Local().Format(time.DateTime), s.InFlight, len(s.Credentials))
+	fmt.Fprintf(w, "pillion %s, %s since %s, %d in flight, %s\n\n", s.Version, state, s.Started.Local().Format(time.DateTime), s.InFlight, counted(len(s.Credentials), "credential"))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rate := "REQUESTS"
 	if before != nil {
@@ -112,6 +112,14 @@ func printTop(w io.Writer, s status, before *status, interval time.Duration, now
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "problem: %s\n", p)
 	}
+}
+
+// counted is "1 credential", "2 credentials".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func requestsOf(s status, c credentialStatus) uint64 {
