@@ -49,6 +49,9 @@ func (a *app) check(ctx context.Context) error {
 	for _, note := range c.notes {
 		fmt.Fprintln(a.stdout, "note: "+note)
 	}
+	if note := c.stateNote(); note != "" {
+		fmt.Fprintln(a.stdout, "note: "+note)
+	}
 	if c.Proxy.Listen != off && c.Proxy.AllowUIDs == nil && c.Proxy.ClientTokenFile == "" && a.getenv("KUBERNETES_SERVICE_HOST") == "" {
 		fmt.Fprintf(a.stdout, "note: the proxy serves processes of uid %d, and any of them could read its memory as well: on a machine that is shared, give pillion a user of its own and list the connectors' in proxy.allow_uids\n", os.Geteuid())
 	}

@@ -171,6 +171,17 @@ func (c *config) checkFiles() []problem {
 	return d.problems
 }
 
+// stateNote says when others may look into the state directory; "" when they may
+// not, or there is none yet. Its files are closed in any case, their names and
+// times are not.
+func (c *config) stateNote() string {
+	info, err := os.Stat(c.State)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the state directory %s is open to other users (mode %04o): chmod 700 it; pillion run does so where it may", c.State, info.Mode().Perm())
+}
+
 // readCertificates returns the PEM certificates in file.
 func readCertificates(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
