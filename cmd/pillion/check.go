@@ -16,7 +16,10 @@ import (
 const checkUsage = `Examine the configuration and the stored credentials, and start nothing.
 
 Usage:
-    pillion check [--config FILE] [--state DIR]
+    pillion check [--online] [--config FILE] [--state DIR]
+
+    --online  with a store in Vault: log in as run would, and report what the
+              policies lack or allow too much, path by path, and the clock
 
 Exit status 1 when run would refuse to start. What run would start with, but
 somebody should look at (two credentials for one URL, a record that cannot be
@@ -27,13 +30,16 @@ Example:
 `
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var online bool
+	cmd := &cobra.Command{
 		Use: "check", Short: "Examine configuration and credentials", Long: checkUsage, Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd.Context(), online) },
 	}
+	cmd.Flags().BoolVar(&online, "online", false, "")
+	return cmd
 }
 
-func (a *app) check(ctx context.Context) error {
+func (a *app) check(ctx context.Context, online bool) error {
 	c, err := a.loadConfig()
 	if err != nil {
 		return err
@@ -55,11 +61,18 @@ func (a *app) check(ctx context.Context) error {
 	if c.Proxy.Listen != off && c.Proxy.AllowUIDs == nil && c.Proxy.ClientTokenFile == "" && a.getenv("KUBERNETES_SERVICE_HOST") == "" {
 		fmt.Fprintf(a.stdout, "note: the proxy serves processes of uid %d, and any of them could read its memory as well: on a machine that is shared, give pillion a user of its own and list the connectors' in proxy.allow_uids\n", os.Geteuid())
 	}
+	if online && c.vault != nil {
+		return a.checkVault(ctx, c)
+	}
 	return a.checkStore(ctx, c)
 }
 
 // checkStore does not make a store: that is for run and credential set.
 func (a *app) checkStore(ctx context.Context, c *config) error {
+	if c.vault != nil {
+		fmt.Fprintf(a.stdout, "store: %s: not asked; --online does\n", c.storeName())
+		return nil
+	}
 	store, err := filestore.OpenExisting(c.Store.File.Path, c.Store.File.KeyFile)
 	if errors.Is(err, filestore.ErrNoStore) {
 		fmt.Fprintf(a.stdout, "store: %s: not made yet\n", c.Store.File.Path)
@@ -73,6 +86,12 @@ func (a *app) checkStore(ctx context.Context, c *config) error {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "store: %s: %s\n", c.Store.File.Path, counted(live.Table().Len(), "credential"))
+	a.noteCredentials(live)
+	return nil
+}
+
+// noteCredentials says what somebody should look at.
+func (a *app) noteCredentials(live *creds.Live) {
 	for _, bad := range live.Bad() {
 		fmt.Fprintf(a.stdout, "note: credential %s is skipped: %s\n", bad.Name, oneLine(bad.Problem))
 	}
@@ -84,5 +103,4 @@ func (a *app) checkStore(ctx context.Context, c *config) error {
 	for _, names := range live.Table().Overlaps() {
 		fmt.Fprintf(a.stdout, "note: %s have the same instance URL: a request must choose by name, as the proxy user\n", strings.Join(names, ", "))
 	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"pillion/creds/vaultstore"
 )
 
 // config is the whole configuration: the file, what the environment and the
@@ -29,6 +31,8 @@ type config struct {
 	Log       logConfig      `yaml:"log"`
 	Admin     adminConfig    `yaml:"admin"`
 
+	// vault is store.vault with defaults and the VAULT_ variables; nil without it.
+	vault *vaultstore.Config
 	// file is where it was read from; "" when there is none.
 	file string
 	// places are where its keys were written.
@@ -60,9 +64,11 @@ type consoleConfig struct {
 }
 
 type storeConfig struct {
-	File        *fileStoreConfig `yaml:"file"`
-	Vault       *yaml.Node       `yaml:"vault"`
-	Credentials *[]string        `yaml:"credentials"`
+	File        *fileStoreConfig  `yaml:"file"`
+	Vault       *vaultStoreConfig `yaml:"vault"`
+	Credentials *[]string         `yaml:"credentials"`
+	MaxStale    time.Duration     `yaml:"max_stale"`
+	MaxDenied   time.Duration     `yaml:"max_denied"`
 }
 
 type fileStoreConfig struct {
@@ -174,6 +180,7 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 		d.places["state"] = "--state"
 	}
 	c.fillPaths(d, getenv)
+	c.fillVault(d, getenv)
 	c.noteMissingRoles(written)
 	c.check(d)
 	c.places = d.places
@@ -190,6 +197,9 @@ func (c *config) resolvePaths(base string) {
 	paths := []*string{&c.State, &c.Publish, &c.Proxy.ClientTokenFile, &c.Upstream.CAFile}
 	if c.Store.File != nil {
 		paths = append(paths, &c.Store.File.Path, &c.Store.File.KeyFile)
+	}
+	if c.Store.Vault != nil {
+		paths = append(paths, c.Store.Vault.paths()...)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -250,10 +260,6 @@ func (c *config) noteMissingRoles(written map[string]bool) {
 	}
 	if c.Refresher != nil {
 		missing("refresher")
-	}
-	if c.Store.Vault != nil {
-		missing("store.vault")
-		c.notes = append(c.notes, "credentials come from the embedded store "+c.Store.File.Path)
 	}
 }
 

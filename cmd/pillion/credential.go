@@ -28,6 +28,11 @@ Usage:
     pillion credential test NAME
     pillion credential import FILE.yaml
 
+Over Vault these commands use your own token (VAULT_TOKEN, or what vault login
+left), and the first of store.vault.prefixes:
+
+    --prefix P  another prefix, such as a team's
+
 A running pillion takes a change over at once, for its next request. ls, add and
 rm are other names of list, set and delete.
 
@@ -42,6 +47,7 @@ func (a *app) credentialCommand() *cobra.Command {
 			return usagef("which command? see pillion credential --help")
 		},
 	}
+	cmd.PersistentFlags().StringVar(&a.flags.prefix, "prefix", "", "")
 	cmd.AddCommand(a.credentialList(), a.credentialGet(), a.credentialSet(), a.credentialDelete(), a.credentialTest(), a.credentialImport())
 	return cmd
 }
@@ -52,6 +58,10 @@ func (a *app) openStore() (*config, creds.Store, error) {
 	c, err := a.loadConfig()
 	if err != nil {
 		return nil, nil, err
+	}
+	if c.vault != nil {
+		store, err := a.operatorsVault(*c.vault)
+		return c, store, err
 	}
 	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
 	if err != nil {
@@ -74,6 +84,10 @@ func (a *app) lookIntoStore() (*config, creds.Store, error) {
 	c, err := a.loadConfig()
 	if err != nil {
 		return nil, nil, err
+	}
+	if c.vault != nil {
+		store, err := a.operatorsVault(*c.vault)
+		return c, store, err
 	}
 	store, err := filestore.OpenExisting(c.Store.File.Path, c.Store.File.KeyFile)
 	if errors.Is(err, filestore.ErrNoStore) {

@@ -18,6 +18,7 @@ const credentialImportUsage = `Store all credentials of a file, or none of them.
 
 Usage:
     pillion credential import FILE.yaml
+    pillion credential import --from file|vault --to vault|file
 
 The file has a list "credentials"; each entry has the field names of credential
 set with underscores, and deploy/credentials.example.yaml shows every type.
@@ -26,8 +27,16 @@ in the file itself (password: ...), which then needs the care of a key.
 Everything is examined before anything is written, and all problems are listed
 with their lines. A credential that exists is replaced whole.
 
+    --from STORE  copy from a store instead: file, the embedded one, or vault
+    --to STORE    the store to copy to: vault or file
+
+Copying needs both stores: the embedded one is that of the state directory or of
+store.file, Vault is store.vault's or, without that, VAULT_ADDR's. The copy has the
+secrets; what it was copied from stays as it is.
+
 Example:
     pillion credential import credentials.yaml
+    pillion credential import --from file --to vault
 `
 
 // importFile is what import reads. The tags are the names of its fields.
@@ -67,10 +76,25 @@ type imported struct {
 }
 
 func (a *app) credentialImport() *cobra.Command {
-	return &cobra.Command{
-		Use: "import", Short: "Store all credentials of a file", Long: credentialImportUsage, Args: exactly("FILE.yaml"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.importCredentials(cmd.Context(), args[0]) },
+	var from, to string
+	cmd := &cobra.Command{
+		Use: "import", Short: "Store all credentials of a file", Long: credentialImportUsage,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if from != "" || to != "" {
+				return noArguments(cmd, args)
+			}
+			return exactly("FILE.yaml")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from != "" || to != "" {
+				return a.copyCredentials(cmd.Context(), from, to)
+			}
+			return a.importCredentials(cmd.Context(), args[0])
+		},
 	}
+	cmd.Flags().StringVar(&from, "from", "", "")
+	cmd.Flags().StringVar(&to, "to", "", "")
+	return cmd
 }
 
 func (a *app) importCredentials(ctx context.Context, file string) error {

@@ -52,7 +52,7 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 func (d *daemon) status() status {
 	c := d.config.Load()
 	s := status{
-		Version: version, PID: os.Getpid(), Started: d.started, Ready: d.ready.Load(), Draining: d.draining.Load(),
+		Version: version, PID: os.Getpid(), Started: d.started, Ready: d.readiness().Ready, Draining: d.draining.Load(),
 		Listeners: map[string]string{}, Publish: c.Publish, Unmatched: c.Proxy.Unmatched,
 		InFlight: d.server.InFlight(), Credentials: []credentialStatus{}, Problems: d.lastProblems(),
 	}
@@ -91,11 +91,11 @@ func (d *daemon) tokenState(c *creds.Credential) tokenState {
 // readiness is what /readyz tells.
 func (d *daemon) readiness() readiness {
 	r := readiness{
-		Ready: d.ready.Load() && d.live.Loaded(), Draining: d.draining.Load(), Store: "ok", Config: "ok",
+		Ready: d.ready.Load() && d.live.StoreErr() == nil, Draining: d.draining.Load(), Store: "ok", Config: "ok",
 		Credentials: d.live.Table().Len(), Skipped: len(d.live.Bad()),
 	}
 	switch {
-	case !d.live.Loaded():
+	case d.live.StoreErr() != nil:
 		r.Store = "unavailable"
 	case d.live.Err() != nil:
 		r.Store = "stale"

@@ -103,7 +103,7 @@ func (a *app) explanationOf(ctx context.Context, target creds.Target) (explained
 	if err != nil {
 		return explained{}, nil, err
 	}
-	live := &creds.Live{Store: store, Names: cfg.names()}
+	live := cfg.liveOver(store)
 	if err := live.Reload(ctx); err != nil {
 		return explained{}, nil, err
 	}

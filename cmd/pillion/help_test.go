@@ -66,6 +66,9 @@ func helpOf(t *testing.T, root, cmd *cobra.Command) {
 		}
 	}
 	cmd.LocalNonPersistentFlags().VisitAll(add)
+	if cmd != root {
+		cmd.PersistentFlags().VisitAll(add)
+	}
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
 	for _, mentioned := range longFlag.FindAllString(text, -1) {
 		inherited := strings.HasPrefix(text, "Manage the stored") && mentioned == "--yes" || strings.HasPrefix(text, "Manage the stored") && (mentioned == "--url" || mentioned == "--authorization")

@@ -47,7 +47,7 @@ type app struct {
 	getenv         func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	flags          struct{ config, state string }
+	flags          struct{ config, state, prefix string }
 }
 
 // usageError is a command line that cannot be understood: exit status 2.

@@ -11,6 +11,7 @@ import (
 
 	"pillion/creds"
 	"pillion/creds/token"
+	"pillion/creds/vaultstore"
 	"pillion/proxy"
 )
 
@@ -85,7 +86,7 @@ func newMetrics(perCredential bool) *metrics {
 }
 
 // watch adds the series whose values are asked for when somebody scrapes.
-func (m *metrics) watch(live *creds.Live, ca *proxy.CA) {
+func (m *metrics) watch(live *creds.Live, vault *vaultstore.Client, ca *proxy.CA) {
 	ask := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help}, value))
 	}
@@ -96,6 +97,15 @@ func (m *metrics) watch(live *creds.Live, ca *proxy.CA) {
 		}
 		return 0
 	})
+	if vault != nil {
+		ask("vault_authenticated", "1 while our token at Vault is good.", func() float64 {
+			if vault.Session().Authenticated {
+				return 1
+			}
+			return 0
+		})
+		ask("vault_token_expiry_timestamp_seconds", "When our token at Vault expires; 0 if never, or if there is none.", func() float64 { return seconds(vault.Session().Expires) })
+	}
 	ask("ca_expiry_timestamp_seconds", "When our CA's certificate expires.", func() float64 { return seconds(ca.ExpiresAt()) })
 	ask("leaf_cache_entries", "Leaf certificates that are kept for hosts.", func() float64 { return float64(ca.CacheLen()) })
 }

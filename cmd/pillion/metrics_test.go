@@ -14,6 +14,7 @@ import (
 
 	"pillion/creds"
 	"pillion/creds/token"
+	"pillion/creds/vaultstore"
 	"pillion/proxy"
 )
 
@@ -26,7 +27,7 @@ func exposed(t *testing.T) (*metrics, map[string]*dto.MetricFamily) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.watch(&creds.Live{}, ca)
+	m.watch(&creds.Live{}, &vaultstore.Client{}, ca)
 	m.reloaded(true, time.Now())
 	m.follow(creds.NewTable(nil), creds.NewTable(twoCredentials()))
 	m.tokenEvent(token.Event{Credential: "itsm", Grant: creds.ClientCredentials, Result: token.Success, Took: time.Second}, time.Now())

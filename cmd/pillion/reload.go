@@ -56,8 +56,12 @@ func (c *config) guard() (*proxy.Guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	var store []string
+	if c.vault != nil {
+		store = []string{c.vault.Authority()}
+	}
 	return &proxy.Guard{
-		Allow: allow, Resolve: resolve, Private: c.Upstream.Private,
+		Store: store, Allow: allow, Resolve: resolve, Private: c.Upstream.Private,
 		Dialer: net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second},
 	}, nil
 }
@@ -181,6 +185,10 @@ func (c *config) keepFixed(running *config) []string {
 	fixed("proxy.listen", &running.Proxy.Listen, &c.Proxy.Listen)
 	fixed("metrics.listen", &running.Metrics.Listen, &c.Metrics.Listen)
 	fixed("state", &running.State, &c.State)
+	if fmt.Sprintf("%+v", c.vault) != fmt.Sprintf("%+v", running.vault) {
+		notes = append(notes, "store.vault and the VAULT_ variables stay as they are until a restart")
+		c.vault, c.Store.Vault = running.vault, running.Store.Vault
+	}
 	fixed("store.file.path", &running.Store.File.Path, &c.Store.File.Path)
 	fixed("store.file.key_file", &running.Store.File.KeyFile, &c.Store.File.KeyFile)
 	fixed("publish", &running.Publish, &c.Publish)

@@ -25,6 +25,7 @@ import (
 	"pillion/creds"
 	"pillion/creds/filestore"
 	"pillion/creds/token"
+	"pillion/creds/vaultstore"
 	"pillion/proxy"
 )
 
@@ -69,6 +70,8 @@ type daemon struct {
 	started time.Time
 
 	store    creds.Store
+	vault    *vaultstore.Client // nil over the embedded store
+	cache    *vaultCache        // nil unless store.vault.cache
 	live     *creds.Live
 	keeper   *token.Keeper
 	ca       *proxy.CA
@@ -85,6 +88,8 @@ type daemon struct {
 	problems atomic.Pointer[[]string] // of the last reload
 
 	configOld atomic.Bool // the last reload refused the configuration
+
+	said, saidOfSweep, skipped string // by the poller, so that it says a thing once
 
 	reloading   sync.Mutex // one reload at a time; guards fingerprint
 	fingerprint string
@@ -113,7 +118,11 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	d.start(ctx, admin, failed)
 	d.ready.Store(true)
 	debug.FreeOSMemory() // what the start needed, and nothing else will
-	d.log.Info("ready", "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
+	message := "ready"
+	if !d.live.Loaded() {
+		message = "started, but not ready: waiting for the credential store"
+	}
+	d.log.Info(message, "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
 	for {
 		select {
 		case sig := <-signals:
@@ -157,7 +166,7 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	if err := d.openProxy(); err != nil {
 		return nil, err
 	}
-	d.metrics.watch(d.live, d.ca)
+	d.metrics.watch(d.live, d.vault, d.ca)
 	d.metrics.reloaded(true, time.Now())
 	return d, nil
 }
@@ -197,15 +206,18 @@ func (d *daemon) makeState() error {
 // openCredentials opens the store and reads it for the first time.
 func (d *daemon) openCredentials(ctx context.Context) error {
 	c := d.config.Load()
+	d.keeper = &token.Keeper{
+		OnEvent: d.tokenEvent,
+		Current: func(name string) (*creds.Credential, bool) { return d.live.Table().ByName(name) },
+	}
+	if c.vault != nil {
+		return d.openFromVault(ctx, c)
+	}
 	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
 	if err != nil {
 		return fmt.Errorf("opening the credential store: %w", err)
 	}
 	d.store = store
-	d.keeper = &token.Keeper{
-		OnEvent: d.tokenEvent,
-		Current: func(name string) (*creds.Credential, bool) { return d.live.Table().ByName(name) },
-	}
 	d.live = &creds.Live{Store: countedStore{store, d.metrics}, OnChange: d.credentialsChanged}
 	d.live.Names = c.names()
 	if err := d.live.Reload(ctx); err != nil {
@@ -258,7 +270,7 @@ func (d *daemon) openProxy() error {
 	}
 	d.server = &proxy.Server{
 		Table:      d.live.Table,
-		StoreErr:   d.storeErr,
+		StoreErr:   d.live.StoreErr,
 		Authorizer: d.keeper,
 		CA:         d.ca,
 		Log:        d.log,
@@ -283,19 +295,6 @@ func maxTunnels() int {
 		return 128
 	}
 	return int(min(limit.Cur, 1<<20)-128) / 2 //nolint:gosec // bounded
-}
-
-// storeErr says why no credential may be used: only when none was ever read.
-// The embedded store has no stale window: what was read last serves on, and
-// store_stale tells.
-func (d *daemon) storeErr() error {
-	if d.live.Loaded() {
-		return nil
-	}
-	if err := d.live.Err(); err != nil {
-		return err
-	}
-	return creds.ErrStoreUnavailable
 }
 
 func (d *daemon) publish(c *config) error {
@@ -368,6 +367,9 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	if l := d.listeners["proxy"]; l != nil {
 		serve("the proxy", func() error { return d.server.Serve(l) })
+	}
+	if d.vault != nil {
+		go d.followVault(ctx)
 	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {

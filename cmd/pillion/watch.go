@@ -77,7 +77,11 @@ func (c *config) inputs() []string {
 func (c *config) watchedDirs() []string {
 	seen := map[string]bool{}
 	var dirs []string
-	for _, f := range append(c.inputs(), c.Store.File.Path) {
+	files := c.inputs()
+	if c.vault == nil {
+		files = append(files, c.Store.File.Path)
+	}
+	for _, f := range files {
 		if dir := filepath.Dir(f); !seen[dir] {
 			seen[dir] = true
 			dirs = append(dirs, dir)
@@ -95,7 +99,7 @@ func (c *config) fingerprint() string {
 		fmt.Fprintf(h, "%s\x00%d\x00%v\x00", f, len(data), err != nil)
 		h.Write(data)
 	}
-	if info, err := os.Stat(c.Store.File.Path); err == nil {
+	if info, err := os.Stat(c.Store.File.Path); err == nil && c.vault == nil {
 		fmt.Fprintf(h, "%d\x00%d", info.Size(), info.ModTime().UnixNano())
 	}
 	return string(h.Sum(nil))

@@ -212,3 +212,17 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	}
 	return time.Time{}, fmt.Errorf("reading the clock: %w", err)
 }
+
+// Others returns the stores of the client's other prefixes, in order.
+func (s *Store) Others() []creds.Store {
+	var all []creds.Store
+	for _, p := range s.client.config.Prefixes {
+		if p != s.prefix {
+			all = append(all, s.client.Store(p))
+		}
+	}
+	return all
+}
+
+// Client returns the login that the store is read by.
+func (s *Store) Client() *Client { return s.client }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"pillion/creds"
+	"pillion/creds/vaultstore"
+)
+
+// checkVault asks Vault what run would ask it, with run's own login, and reports
+// login, policies path by path, clock and credentials.
+func (a *app) checkVault(ctx context.Context, c *config) error {
+	client, err := vaultstore.New(*c.vault, a.getenv)
+	if err != nil {
+		return err
+	}
+	stores := client.Stores()
+	live := &creds.Live{Store: stores[0], More: stores[1:], Names: c.names()}
+	readErr := live.Reload(ctx)
+	report, err := client.Examine(ctx, wanted(c, live))
+	if err != nil && report.Name == "" {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "store: %s: %s\n", c.storeName(), loginWords(report))
+	if err != nil {
+		fmt.Fprintf(a.stdout, "note: the policies cannot be examined: %s\n", oneLine(err.Error()))
+	}
+	if d := report.Ahead.Abs(); d > 5*time.Second {
+		fmt.Fprintf(a.stdout, "note: Vault's clock is %v %s ours: set one of them\n", d.Round(time.Second), map[bool]string{true: "ahead of", false: "behind"}[report.Ahead > 0])
+	}
+	for _, gap := range report.Missing {
+		fmt.Fprintf(a.stdout, "note: the policy lacks %s on %q: %s\n", gap.Capability, gap.Path, gap.Why)
+	}
+	for _, gap := range report.Excess {
+		fmt.Fprintf(a.stdout, "note: the policy allows %s on %q, more than the configuration asks for: %s\n", gap.Capability, gap.Path, gap.Why)
+	}
+	if readErr != nil {
+		return readErr
+	}
+	fmt.Fprintf(a.stdout, "store: %d credentials\n", live.Table().Len())
+	a.noteCredentials(live)
+	return nil
+}
+
+func loginWords(r vaultstore.Report) string {
+	text := "logged in"
+	if r.Name != "" {
+		text += " as " + r.Name
+	}
+	if len(r.Policies) > 0 {
+		text += ", policies " + strings.Join(r.Policies, ", ")
+	}
+	if !r.Expires.IsZero() {
+		text += ", for " + time.Until(r.Expires).Round(time.Minute).String()
+	}
+	return text
+}
+
+// wanted is what the configuration needs of the policy. Client secrets are read
+// here, since this build gets its tokens itself.
+func wanted(c *config, live *creds.Live) vaultstore.Want {
+	want := vaultstore.Want{Names: c.names(), WithList: len(c.names()) == 0}
+	if want.WithList {
+		for _, credential := range live.Table().All() {
+			want.Names = append(want.Names, credential.Name)
+		}
+		for _, bad := range live.Bad() {
+			if !strings.ContainsAny(bad.Name, "/+* ") {
+				want.Names = append(want.Names, bad.Name)
+			}
+		}
+	}
+	for _, name := range want.Names {
+		if credential, ok := live.Table().ByName(name); ok && hasToken(credential) {
+			want.Grants = append(want.Grants, name)
+		}
+	}
+	return want
+}
