@@ -21,7 +21,7 @@ import (
 )
 
 func quick(s *Server, _ *Config) {
-	s.timeouts = timeouts{head: 150 * time.Millisecond, stall: 150 * time.Millisecond, handshake: 150 * time.Millisecond}
+	s.timeouts = timeouts{head: 400 * time.Millisecond, stall: 400 * time.Millisecond, handshake: time.Second}
 }
 
 // Case 53: clients that are slow, large or many.
