@@ -164,6 +164,9 @@ func (x *exchange) close(resp *http.Response) {
 // relayTrailers writes what came behind the body. Trailers that the head did not
 // announce need net/http's prefix.
 func relayTrailers(h, trailers http.Header, announced bool) {
+	if len(trailers) == 0 {
+		return
+	}
 	clean := http.Header{}
 	toolsFields(clean, trailers)
 	delete(clean, "Content-Length")
