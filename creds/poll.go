@@ -34,7 +34,7 @@ type Poller struct {
 // Run polls until ctx ends. Only one goroutine may run it.
 func (p *Poller) Run(ctx context.Context) {
 	for {
-		timer := time.NewTimer(p.Round(ctx))
+		timer := time.NewTimer(min(p.Round(ctx), lookAgain))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -43,6 +43,10 @@ func (p *Poller) Run(ctx context.Context) {
 		}
 	}
 }
+
+// lookAgain is how often it looks whether a Reload of somebody else failed, which
+// begins the retries as a failed poll does.
+const lookAgain = 4 * time.Second
 
 // Round does what is due by now, and returns how long nothing will be.
 func (p *Poller) Round(ctx context.Context) time.Duration {
@@ -53,6 +57,9 @@ func (p *Poller) Round(ctx context.Context) time.Duration {
 		if p.Live.Loaded() && p.Live.Err() == nil {
 			p.nextPoll = now.Add(spread(p.interval(), 0.2, 1.2))
 		}
+	}
+	if p.failures == 0 && p.Live.Loaded() && p.Live.Err() != nil {
+		p.nextPoll = now
 	}
 	if !now.Before(p.nextSweep) && p.failures == 0 {
 		p.sweepAll(ctx)

@@ -40,7 +40,7 @@ func (a *app) checkVault(ctx context.Context, c *config) error {
 	if readErr != nil {
 		return readErr
 	}
-	fmt.Fprintf(a.stdout, "store: %d credentials\n", live.Table().Len())
+	fmt.Fprintf(a.stdout, "store: %s\n", counted(live.Table().Len(), "credential"))
 	a.noteCredentials(live)
 	return nil
 }

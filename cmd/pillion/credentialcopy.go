@@ -55,7 +55,7 @@ func (a *app) copyCredentials(ctx context.Context, from, to string) error {
 		}
 	}
 	a.reloadRunning(ctx, cfg)
-	fmt.Fprintf(a.stdout, "copied %d credentials\n", len(copied))
+	fmt.Fprintf(a.stdout, "copied %s\n", counted(len(copied), "credential"))
 	return nil
 }
 

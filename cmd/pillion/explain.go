@@ -103,6 +103,9 @@ func (a *app) explanationOf(ctx context.Context, target creds.Target) (explained
 	if err != nil {
 		return explained{}, nil, err
 	}
+	if store, err = a.asRunWould(cfg, store); err != nil {
+		return explained{}, nil, err
+	}
 	live := cfg.liveOver(store)
 	if err := live.Reload(ctx); err != nil {
 		return explained{}, nil, err

@@ -100,6 +100,19 @@ func (a *app) operatorsVault(config vaultstore.Config) (*vaultstore.Store, error
 	return client.Store(prefix), nil
 }
 
+// asRunWould returns the store by run's own login, where one is configured: what a
+// sidecar uses is not what the person who asks may read.
+func (a *app) asRunWould(c *config, store creds.Store) (creds.Store, error) {
+	if c.vault == nil || c.vault.Auth.Method == "" {
+		return store, nil
+	}
+	client, err := vaultstore.New(*c.vault, a.getenv)
+	if err != nil {
+		return nil, err
+	}
+	return client.Store(c.vault.Prefixes[0]), nil
+}
+
 // liveOver is what run would use of a store.
 func (c *config) liveOver(store creds.Store) *creds.Live {
 	live := &creds.Live{Store: store, Names: c.names()}
@@ -164,6 +177,9 @@ func (d *daemon) openFromVault(ctx context.Context, c *config) error {
 // "not ready" and goes on asking.
 func (d *daemon) readVault(ctx context.Context) {
 	err := d.live.Reload(ctx)
+	if err == nil && d.cache != nil {
+		d.cache.keep(ctx, d.live, d.log.Warn)
+	}
 	if err == nil {
 		return
 	}
