@@ -29,6 +29,7 @@ type Poller struct {
 	failures  int
 	nextPoll  time.Time
 	nextSweep time.Time
+	whole     time.Time // when every credential was last looked at by ourselves
 }
 
 // Run polls until ctx ends. Only one goroutine may run it.
@@ -53,7 +54,7 @@ func (p *Poller) Round(ctx context.Context) time.Duration {
 	now := p.clock()
 	if p.nextSweep.IsZero() { // a start: spread the fleet, which may have started at once
 		p.nextSweep = now.Add(spread(p.sweepEvery(), 0.05, 0.95))
-		p.nextPoll = now
+		p.nextPoll, p.whole = now, now
 		if p.Live.Loaded() && p.Live.Err() == nil {
 			p.nextPoll = now.Add(spread(p.interval(), 0.2, 1.2))
 		}
@@ -99,7 +100,9 @@ func (p *Poller) sweepAll(ctx context.Context) {
 		age, err := sweep(ctx, store, every*85/100)
 		switch {
 		case errors.Is(err, ErrStoreDenied):
-			err = p.Live.Recheck(ctx)
+			var left time.Duration
+			left, err = p.recheck(ctx)
+			wait = min(wait, left)
 		case err == nil:
 			wait = min(wait, every-age)
 		}
@@ -110,6 +113,21 @@ func (p *Poller) sweepAll(ctx context.Context) {
 	}
 	p.nextSweep = p.clock().Add(max(spread(wait, 0.9, 1), time.Second))
 	p.report(true, failed)
+}
+
+// recheck looks at every credential, unless it did so lately, and returns how long
+// that is good for. At a start it always did: a fleet that is rolled out before
+// anybody has swept must not look at everything twice.
+func (p *Poller) recheck(ctx context.Context) (time.Duration, error) {
+	now := p.clock()
+	if age := now.Sub(p.whole); age < p.sweepEvery()*85/100 {
+		return p.sweepEvery() - age, nil
+	}
+	if err := p.Live.Recheck(ctx); err != nil {
+		return 0, err
+	}
+	p.whole = now
+	return p.sweepEvery(), nil
 }
 
 func (p *Poller) report(sweep bool, err error) {

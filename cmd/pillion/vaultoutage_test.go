@@ -150,8 +150,8 @@ func (o *vaultOutages) cutOff(t *testing.T, denied time.Duration) {
 		t.Errorf("mount gone, at first: %s", failure)
 	}
 	deadline := begun.Add(denied + 5*time.Second)
-	for failure := ""; ; pause(t, 50*time.Millisecond) {
-		if failure = o.one(); failure != "" {
+	for ; ; pause(t, 50*time.Millisecond) {
+		if failure := o.one(); failure != "" {
 			if !strings.HasPrefix(failure, "503 ") || !strings.Contains(failure, "store-unavailable") || strings.Contains(failure, "secret-token") {
 				t.Errorf("mount gone, after max_denied: %s", failure)
 			}

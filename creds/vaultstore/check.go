@@ -38,7 +38,7 @@ func (c *Client) Examine(ctx context.Context, want Want) (Report, error) {
 	}
 	report := Report{Expires: c.Session().Expires}
 	if now, ok := c.clock.read(time.Minute); ok {
-		report.Ahead = now.Sub(time.Now())
+		report.Ahead = time.Until(now)
 	}
 	c.describeLogin(ctx, &report)
 	needs, excess := c.needs(want)

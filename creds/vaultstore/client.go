@@ -260,7 +260,7 @@ func (c *Client) roundTrip(ctx context.Context, q request) (answer, error) {
 	if q.root {
 		vault = vault.WithNamespace("")
 	}
-	// The one call that hands back status, headers and the raw body.
+	//lint:ignore SA1019 the one call that hands back status, headers and the raw body
 	response, err := vault.RawRequestWithContext(own, r) //nolint:staticcheck // see above
 	a := answer{}
 	if response != nil {

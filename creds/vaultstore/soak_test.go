@@ -43,6 +43,10 @@ func TestSoakFleet(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var running, started sync.WaitGroup
 	starting := make(chan struct{}, 8)
+	// One who may write sweeps for all, as a refresher or the console does.
+	sweeper := &creds.Live{Store: admin}
+	mustReload(t, sweeper)
+	running.Go(func() { (&creds.Poller{Live: sweeper}).Run(ctx) })
 	begun := time.Now()
 	for range sidecars {
 		c := client(t, Config{Address: vault.Addr, Mount: mount, Auth: Auth{Method: "approle", RoleID: roleID, SecretIDFile: secret}}, environment("VAULT_CLIENT_TIMEOUT", "60"))
@@ -69,10 +73,6 @@ func TestSoakFleet(t *testing.T) {
 			(&creds.Poller{Live: live}).Run(ctx)
 		})
 	}
-	// One who may write sweeps for all, as a refresher or the console does.
-	sweeper := &creds.Live{Store: admin}
-	mustReload(t, sweeper)
-	running.Go(func() { (&creds.Poller{Live: sweeper}).Run(ctx) })
 	started.Wait()
 	t.Logf("%d sidecars x %d credentials started in %v with %d requests", sidecars, credentials, time.Since(begun).Round(time.Second), requests.Load())
 	begun = time.Now()
