@@ -41,6 +41,7 @@ type Client struct {
 	session session
 	clock   clock
 	mount   mountCheck
+	history history
 }
 
 const (

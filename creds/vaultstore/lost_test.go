@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pillion/creds"
 	"pillion/creds/credstest"
@@ -145,4 +146,56 @@ func TestEightProcessesCount(t *testing.T) {
 		t.Errorf("%s at version %d (%v), want %s", record.Data.Reveal(), record.Version, err, want)
 	}
 	t.Logf("%d answers were lost", lossy.Lost())
+}
+
+// A lost write of which KV has no version left, since others wrote many more, is
+// found by its mark in the newest one; a lost conflict is told from it.
+func TestLostAnswerUnderManyWriters(t *testing.T) {
+	vault := credstest.SharedVault(t)
+	mount, lossy := vault.Mount(t), vault.Lossy(t)
+	const key = "tokens/busy"
+	direct, slow := rooted(t, vault, vault.Addr, mount), rooted(t, vault, lossy.Addr, mount)
+	many := func() {
+		for range 6 {
+			now, err := direct.Get(t.Context(), key)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := direct.CAS(t.Context(), key, creds.NewSecret(`{"n":2}`), now.Version); err != nil {
+				t.Error(err)
+			}
+			if _, err := direct.Patch(t.Context(), key, creds.NewSecret(`{"m":1}`)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, won := range []bool{true, false} {
+		if err := direct.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		mustCAS(t, direct, key, `{"n":0}`, 0)
+		record, err := slow.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !won {
+			many()
+		}
+		lossy.LoseNext(1, func(method, path string) bool { return method == http.MethodPost && strings.Contains(path, key) })
+		var once sync.Once
+		slow.client.OnRequest = func(operation string, status int, _ time.Duration) {
+			if won && operation == "cas" && status == 0 {
+				once.Do(many)
+			}
+		}
+		version, err := slow.CAS(t.Context(), key, creds.NewSecret(`{"n":1}`), record.Version)
+		slow.client.OnRequest = nil
+		switch {
+		case won && (err != nil || version != 2):
+			t.Errorf("a write that was applied: %d, %v", version, err)
+		case !won && !errors.Is(err, creds.ErrConflict):
+			t.Errorf("a write that came too late: %d, %v", version, err)
+		}
+	}
 }

@@ -2,7 +2,6 @@ package vaultstore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -28,9 +27,7 @@ func (s *Store) Patch(ctx context.Context, key string, data creds.Secret) (int, 
 }
 
 func (s *Store) patch(ctx context.Context, key string, data creds.Secret) (int, error) {
-	mark := newMark()
-	record, err := marked(data, mark)
-	if err != nil {
+	if _, err := object(data); err != nil {
 		return 0, err
 	}
 	if err := s.client.checkMount(ctx); err != nil {
@@ -43,7 +40,7 @@ func (s *Store) patch(ctx context.Context, key string, data creds.Secret) (int, 
 		}
 		var version int
 		if exists {
-			version, err = s.merge(ctx, key, record, mark, current)
+			version, err = s.merge(ctx, key, data, current)
 		} else {
 			version, err = s.create(ctx, key, data, current)
 		}
@@ -60,9 +57,18 @@ func (s *Store) patch(ctx context.Context, key string, data creds.Secret) (int, 
 }
 
 // merge lets Vault merge into exactly that version.
-func (s *Store) merge(ctx context.Context, key string, record map[string]json.RawMessage, mark string, over int) (int, error) {
+func (s *Store) merge(ctx context.Context, key string, data creds.Secret, over int) (int, error) {
 	path, err := s.api("data", key)
 	if err != nil {
+		return 0, err
+	}
+	record, err := object(data)
+	if err != nil {
+		return 0, err
+	}
+	mark := newMark()
+	// Vault merges the marks as well: the oldest goes, the new one comes.
+	if record[markMember], err = encode(map[string]any{strconv.Itoa(over + 1): mark, strconv.Itoa(over + 1 - marksKept): nil}); err != nil {
 		return 0, err
 	}
 	body := write{Data: record}
@@ -80,12 +86,7 @@ func (s *Store) create(ctx context.Context, key string, data creds.Secret, over 
 	if err != nil {
 		return 0, err
 	}
-	mark := newMark()
-	record, err := marked(creds.NewSecret(text), mark)
-	if err != nil {
-		return 0, err
-	}
-	return s.put(ctx, key, record, mark, over)
+	return s.put(ctx, key, creds.NewSecret(text), over)
 }
 
 // readMergeWrite is Patch for who may read the record. why is told to who may not.
@@ -104,12 +105,7 @@ func (s *Store) readMergeWrite(ctx context.Context, key string, data creds.Secre
 		if err != nil {
 			return 0, err
 		}
-		mark := newMark()
-		record, err := marked(creds.NewSecret(text), mark)
-		if err != nil {
-			return 0, err
-		}
-		version, err := s.put(ctx, key, record, mark, current.Version)
+		version, err := s.put(ctx, key, creds.NewSecret(text), current.Version)
 		if !errors.Is(err, creds.ErrConflict) {
 			return version, err
 		}

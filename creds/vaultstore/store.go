@@ -33,8 +33,8 @@ type version struct {
 
 // stored is the answer to a read of data/.
 type stored struct {
-	data creds.Secret // without our mark; zero when the version was deleted
-	mark string       // of the write, see write.go
+	data  creds.Secret // without the marks; zero when the version was deleted
+	marks marks        // see write.go
 	version
 }
 
@@ -111,8 +111,13 @@ func (s *Store) read(ctx context.Context, key string, number int) (stored, error
 	if err != nil || string(body.Data.Data) == "null" {
 		return found, nil
 	}
-	found.data, found.mark, err = unmark(body.Data.Data)
-	return found, err
+	if found.data, found.marks, err = unmark(body.Data.Data); err != nil {
+		return stored{}, err
+	}
+	if number == 0 {
+		s.client.history.note(path, found.Version, found.marks)
+	}
+	return found, nil
 }
 
 // List returns the keys below prefix, sorted.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -19,15 +20,29 @@ import (
 // stands between) may have been applied or not, and both guesses are wrong:
 // repeating it looks like a conflict with itself, giving it up loses it.
 //
-// So every write carries a mark, a random member of the record that Get takes
-// away again. After an unclear end the version that the write would have made is
-// read: our mark, it was applied; another, somebody was faster; no such version,
-// the same write is sent again, which is safe, for check-and-set lets at most one
-// of them through. This needs read access to the record; where a role may only
-// write (the page, for grants), a merge patch, which may be repeated, is used.
+// So every write carries a mark, a random text under the version that it makes, in
+// a member of the record that Get takes away again:
+//
+//	"_write": {"6": "9f2c41d0a1b2c3d4", "7": "03a1..."}
+//
+// After an unclear end the version that the write would have made is read: our
+// mark, it was applied; another, somebody was faster; no such version, the same
+// write is sent again, which is safe, for check-and-set lets at most one of them
+// through. The marks of the versions before stand there as well, since KV keeps
+// only a few versions, and many writers make those in no time.
+//
+// This needs read access to the record; where a role may only write (the page, for
+// grants), a merge patch, which may be repeated, is used.
 
-// markMember is the member of a stored record that holds the mark.
-const markMember = "_write"
+const (
+	// markMember is the member of a stored record that holds the marks.
+	markMember = "_write"
+	// marksKept is how many versions back they go.
+	marksKept = 16
+)
+
+// marks are the marks of the newest versions, by version.
+type marks map[string]string
 
 func newMark() string {
 	var mark [8]byte
@@ -35,38 +50,80 @@ func newMark() string {
 	return hex.EncodeToString(mark[:])
 }
 
+// with returns m and a mark of the version, without those that are too old.
+func (m marks) with(version int, mark string) marks {
+	next := marks{strconv.Itoa(version): mark}
+	for known, text := range m {
+		if v, err := strconv.Atoi(known); err == nil && v < version && v > version-marksKept {
+			next[known] = text
+		}
+	}
+	return next
+}
+
+// history remembers the marks of what was read or written last, by path.
+type history struct {
+	mu    sync.Mutex
+	known map[string]struct {
+		version int
+		marks   marks
+	}
+}
+
+func (h *history) note(path string, version int, m marks) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil {
+		h.known = map[string]struct {
+			version int
+			marks   marks
+		}{}
+	}
+	h.known[path] = struct {
+		version int
+		marks   marks
+	}{version, m}
+}
+
+// of returns the marks of a record at that version; nil if they are not known.
+func (h *history) of(path string, version int) marks {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if known := h.known[path]; known.version == version {
+		return known.marks
+	}
+	return nil
+}
+
 var errNoObject = errors.New("the record must be one JSON object")
 
-// marked puts the mark into a record. Errors quote nothing.
-func marked(data creds.Secret, mark string) (map[string]json.RawMessage, error) {
+// object decodes a record that is to be written. Errors quote nothing.
+func object(data creds.Secret) (map[string]json.RawMessage, error) {
 	var record map[string]json.RawMessage
 	raw := []byte(data.Reveal())
-	if !json.Valid(raw) || json.Unmarshal(raw, &record) != nil || record == nil {
+	// json.Valid lets through what Vault would change.
+	if !utf8.Valid(raw) || !json.Valid(raw) || json.Unmarshal(raw, &record) != nil || record == nil {
 		return nil, errNoObject
 	}
-	if !utf8.Valid(raw) { // json.Valid lets through what Vault would change
-		return nil, errNoObject
-	}
-	record[markMember] = json.RawMessage(strconv.Quote(mark))
 	return record, nil
 }
 
-// unmark returns a record as it was written, and its mark.
-func unmark(raw json.RawMessage) (creds.Secret, string, error) {
+// unmark returns a record as it was written, and its marks.
+func unmark(raw json.RawMessage) (creds.Secret, marks, error) {
 	var record map[string]json.RawMessage
 	if json.Unmarshal(raw, &record) != nil {
-		return creds.Secret{}, "", errNoObject
+		return creds.Secret{}, nil, errNoObject
 	}
-	var mark string
+	var m marks
 	if text, ok := record[markMember]; ok {
-		_ = json.Unmarshal(text, &mark)
+		_ = json.Unmarshal(text, &m) // what another tool made of it is no mark
 		delete(record, markMember)
 		var err error
 		if raw, err = encode(record); err != nil {
-			return creds.Secret{}, "", errNoObject
+			return creds.Secret{}, nil, errNoObject
 		}
 	}
-	return creds.NewSecret(string(raw)), mark, nil
+	return creds.NewSecret(string(raw)), m, nil
 }
 
 func encode(v any) ([]byte, error) {
@@ -100,15 +157,13 @@ func (s *Store) CAS(ctx context.Context, key string, data creds.Secret, version 
 func writing(key string, err error) error { return fmt.Errorf("writing %s: %w", key, err) }
 
 func (s *Store) cas(ctx context.Context, key string, data creds.Secret, version int) (int, error) {
-	mark := newMark()
-	record, err := marked(data, mark)
-	if err != nil {
+	if _, err := object(data); err != nil {
 		return 0, err
 	}
 	if err := s.client.checkMount(ctx); err != nil {
 		return 0, err
 	}
-	next, err := s.put(ctx, key, record, mark, version)
+	next, err := s.put(ctx, key, data, version)
 	if !errors.Is(err, creds.ErrConflict) {
 		return next, err
 	}
@@ -117,20 +172,33 @@ func (s *Store) cas(ctx context.Context, key string, data creds.Secret, version 
 	case readErr != nil: // it may be gone, or not for us to read
 		return 0, creds.ErrConflict
 	case version == 0 && current.data.IsZero():
-		return s.put(ctx, key, record, mark, current.Version)
+		return s.put(ctx, key, data, current.Version)
 	}
 	return 0, &creds.ConflictError{By: current.by(), At: current.Created}
 }
 
 // put writes over exactly that version.
-func (s *Store) put(ctx context.Context, key string, record map[string]json.RawMessage, mark string, version int) (int, error) {
+func (s *Store) put(ctx context.Context, key string, data creds.Secret, over int) (int, error) {
 	path, err := s.api("data", key)
 	if err != nil {
 		return 0, err
 	}
+	record, err := object(data)
+	if err != nil {
+		return 0, err
+	}
+	mark := newMark()
+	all := s.client.history.of(path, over).with(over+1, mark)
+	if record[markMember], err = encode(all); err != nil {
+		return 0, err
+	}
 	body := write{Data: record}
-	body.Options.CAS = version
-	return s.send(ctx, key, mark, version, request{operation: "cas", method: "POST", path: path, body: body})
+	body.Options.CAS = over
+	version, err := s.send(ctx, key, mark, over, request{operation: "cas", method: "POST", path: path, body: body})
+	if err == nil {
+		s.client.history.note(path, version, all)
+	}
+	return version, err
 }
 
 // send does a write over a version, and finds out what became of it.
@@ -160,15 +228,22 @@ func (s *Store) send(ctx context.Context, key, mark string, over int, q request)
 	}
 }
 
-// fate reads the version that a write would have made. It is known when it is
-// there; one that is not may still come.
+// fate reads the version that a write would have made. It is known when that is
+// there, or its mark in the newest one; what is not there may still come.
 func (s *Store) fate(ctx context.Context, key, mark string, version int) (int, bool, error) {
 	found, err := s.read(ctx, key, version)
 	if err != nil || found.data.IsZero() {
-		return 0, false, nil
+		if found, err = s.read(ctx, key, 0); err != nil {
+			return 0, false, nil
+		}
 	}
-	if found.mark == mark {
+	switch found.marks[strconv.Itoa(version)] {
+	case mark:
 		return version, true, nil
+	case "":
+		// Somebody wrote it without a mark, or it is too long ago to tell.
+		known := found.Version == version && !found.data.IsZero()
+		return 0, known, creds.ErrConflict
 	}
 	return 0, true, creds.ErrConflict
 }
