@@ -30,6 +30,7 @@ type Poller struct {
 	nextPoll  time.Time
 	nextSweep time.Time
 	whole     time.Time // when every credential was last looked at by ourselves
+	readOnly  bool      // the store does not let us sweep
 }
 
 // Run polls until ctx ends. Only one goroutine may run it.
@@ -91,43 +92,51 @@ func (p *Poller) poll(ctx context.Context) {
 }
 
 // sweepAll sweeps every store, or where that is refused looks for itself.
+//
+// Who may not sweep comes a little later than those who may, so that one of them
+// has done it and the look costs one read. Only where nobody sweeps does he look at
+// every credential.
 func (p *Poller) sweepAll(ctx context.Context) {
 	every := p.sweepEvery()
-	wait := every
+	var oldest time.Duration
 	var failed error
 	for _, store := range append([]Store{p.Live.Store}, p.Live.More...) {
-		// A little earlier than every, so that looking early does not skip a turn.
-		age, err := sweep(ctx, store, every*85/100)
-		switch {
-		case errors.Is(err, ErrStoreDenied):
-			var left time.Duration
-			left, err = p.recheck(ctx)
-			wait = min(wait, left)
-		case err == nil:
-			wait = min(wait, every-age)
+		due := every * 85 / 100 // a little early, so that a look ahead of time does not skip a turn
+		if p.readOnly {
+			due = every * 105 / 100
 		}
+		age, err := sweep(ctx, store, due)
+		if errors.Is(err, ErrStoreDenied) {
+			age, err = p.recheck(ctx)
+		}
+		oldest = max(oldest, age)
 		failed = errors.Join(failed, err)
 	}
-	if failed != nil {
-		wait = min(wait, every/10) // the lease, if it is ours, is free again by then
+	wait := spread(every, 0.9, 1) - oldest
+	switch {
+	case failed != nil:
+		wait = spread(every/10, 0.9, 1) // the lease, if it is ours, is free again by then
+	case p.readOnly:
+		wait = spread(every, 1.05, 1.15) - oldest
 	}
-	p.nextSweep = p.clock().Add(max(spread(wait, 0.9, 1), time.Second))
+	p.nextSweep = p.clock().Add(max(wait, time.Second))
 	p.report(true, failed)
 }
 
-// recheck looks at every credential, unless it did so lately, and returns how long
-// that is good for. At a start it always did: a fleet that is rolled out before
-// anybody has swept must not look at everything twice.
-func (p *Poller) recheck(ctx context.Context) (time.Duration, error) {
+// recheck looks at every credential if nobody else has for long enough, and returns
+// how long ago that was. A start has looked at everything, too.
+func (p *Poller) recheck(ctx context.Context) (age time.Duration, err error) {
 	now := p.clock()
-	if age := now.Sub(p.whole); age < p.sweepEvery()*85/100 {
-		return p.sweepEvery() - age, nil
+	age = now.Sub(p.whole)
+	if first := !p.readOnly; first || age < p.sweepEvery() {
+		p.readOnly = true
+		return age, nil
 	}
 	if err := p.Live.Recheck(ctx); err != nil {
-		return 0, err
+		return age, err
 	}
 	p.whole = now
-	return p.sweepEvery(), nil
+	return 0, nil
 }
 
 func (p *Poller) report(sweep bool, err error) {

@@ -483,3 +483,49 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("a snapshot of the future: %v", err)
 	}
 }
+
+// readerStore may read alone, and counts what it reads of credentials.
+type readerStore struct {
+	*clockStore
+	looks *atomic.Int32
+}
+
+func (s readerStore) Get(ctx context.Context, key string) (Record, error) {
+	if strings.HasPrefix(key, KeyCredentials) {
+		s.looks.Add(1)
+	}
+	return s.clockStore.Get(ctx, key)
+}
+
+func (readerStore) CAS(context.Context, string, Secret, int) (int, error) {
+	return 0, fmt.Errorf("%w (%w)", ErrStoreUnavailable, ErrStoreDenied)
+}
+
+// Where one process may sweep, those that may not never look at every credential:
+// their reads do not grow with the number of credentials.
+func TestReadersLeaveSweepingToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newClockStore()
+		mustSave(t, store, oneOfEach(t)...)
+		ctx, cancel := context.WithCancel(context.Background())
+		var pollers sync.WaitGroup
+		var looks atomic.Int32
+		start := func(store Store) {
+			live := &Live{Store: store}
+			mustReload(t, live)
+			pollers.Go(func() { (&Poller{Live: live}).Run(ctx) })
+		}
+		start(store)
+		for range 50 {
+			start(readerStore{store, &looks})
+			time.Sleep(5 * time.Second)
+		}
+		looks.Store(0)
+		time.Sleep(5 * time.Hour)
+		if n := looks.Load(); n != 0 {
+			t.Errorf("50 readers looked at %d credentials in five hours", n)
+		}
+		cancel()
+		pollers.Wait()
+	})
+}
