@@ -11,7 +11,10 @@
 # the policies are pillion-PREFIX-ROLE, else pillion-ROLE.
 #
 # kubernetes and jwt must be told once whom to believe, where they are new:
-#   KUBERNETES_HOST, KUBERNETES_CA_FILE     the API server (inside a cluster Vault finds it itself)
+#   KUBERNETES_HOST, KUBERNETES_CA_FILE, KUBERNETES_REVIEWER_FILE
+#       the API server, its authority, and the token of a service account that may review
+#       tokens (system:auth-delegator): for a Vault outside of the cluster. Without them,
+#       the cluster that Vault itself runs in, whose service account then reviews.
 #   JWT_JWKS_URL or JWT_DISCOVERY_URL or JWT_KEY_FILE (PEM), and JWT_ISSUER
 #
 # Example: VAULT_ADDR=https://vault.example:8200 VAULT_TOKEN=$(cat token) deploy/vault/setup.sh
@@ -23,12 +26,15 @@ prefix=${PREFIX:-}
 : "${VAULT_TOKEN:?a token that may mount, and write policies and roles}"
 
 # call METHOD PATH [JSON]: prints the answer's body; fails where Vault refuses.
-# The token goes by standard input: a command line is seen by every process.
+# Token and body go by standard input: a command line is seen by every process.
 call() {
-  printf 'header = "X-Vault-Token: %s"\n' "$VAULT_TOKEN" |
+  {
+    printf 'header = "X-Vault-Token: %s"\n' "$VAULT_TOKEN"
+    [ -z "${3:-}" ] || printf 'data = "%s"\n' "$(printf '%s' "$3" | sed 's/[\\"]/\\&/g')"
+  } |
     curl -sS --noproxy '*' --fail-with-body -K - -X "$1" \
       ${VAULT_CACERT:+--cacert "$VAULT_CACERT"} ${VAULT_NAMESPACE:+-H "X-Vault-Namespace: $VAULT_NAMESPACE"} \
-      -H 'Content-Type: application/json' ${3:+--data "$3"} "$VAULT_ADDR/v1/$2"
+      -H 'Content-Type: application/json' "$VAULT_ADDR/v1/$2"
 }
 must() {
   answer=$(call "$@") || {
@@ -91,7 +97,9 @@ case ${1:-} in
     for space in "$@"; do spaces="${spaces:+$spaces,}\"$space\""; done
     login kubernetes
     if [ -n "${KUBERNETES_HOST:-}" ]; then
-      must POST auth/kubernetes/config "{\"kubernetes_host\":\"$KUBERNETES_HOST\",\"disable_local_ca_jwt\":true${KUBERNETES_CA_FILE:+,\"kubernetes_ca_cert\":$(text "$KUBERNETES_CA_FILE")}}"
+      must POST auth/kubernetes/config "{\"kubernetes_host\":\"$KUBERNETES_HOST\",\"disable_local_ca_jwt\":true${KUBERNETES_CA_FILE:+,\"kubernetes_ca_cert\":$(text "$KUBERNETES_CA_FILE")}${KUBERNETES_REVIEWER_FILE:+,\"token_reviewer_jwt\":\"$(cat "$KUBERNETES_REVIEWER_FILE")\"}}"
+    elif ! call GET auth/kubernetes/config >/dev/null 2>&1; then
+      must POST auth/kubernetes/config '{"kubernetes_host":"https://kubernetes.default.svc"}'
     fi
     must POST "auth/kubernetes/role/$role" "{$(tokens "$policy"),\"bound_service_account_namespaces\":[$spaces],\"bound_service_account_names\":[\"$account\"],\"audience\":\"vault\"}"
     ;;
