@@ -71,12 +71,8 @@ func (c *Client) call(ctx context.Context, q request) (answer, error) {
 	}
 	q.token = used.token.Reveal()
 	a, err := c.send(ctx, q)
-	old := c.now().Sub(used.at) > refusedAgain
-	if !isKind(err, BadToken) && !(isKind(err, Denied) && old) {
+	if !isKind(err, BadToken) && !(isKind(err, Denied) && c.worthALogin(q, used)) {
 		return a, err
-	}
-	if c.config.Auth.Method == "" && isKind(err, Denied) {
-		return a, err // the same token would be found again
 	}
 	again, loginErr := c.renew(ctx, number)
 	if loginErr != nil {
@@ -87,6 +83,14 @@ func (c *Client) call(ctx context.Context, q request) (answer, error) {
 	}
 	q.token = again.token.Reveal()
 	return c.send(ctx, q)
+}
+
+// worthALogin reports whether a new login could change a refusal. The operator's
+// token would be the same again, and a write is refused to most sidecars for good
+// (the sweep's): who may write finds out at his next login.
+func (c *Client) worthALogin(q request, used login) bool {
+	reads := q.operation == "get" || q.operation == "list" || q.operation == "metadata"
+	return reads && c.config.Auth.Method != "" && c.now().Sub(used.at) > refusedAgain
 }
 
 // token returns the token to use, and the number of its login.
