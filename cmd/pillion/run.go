@@ -40,7 +40,8 @@ Without a configuration: the proxy on 127.0.0.1:3128, metrics and health on
 SIGHUP, a changed file and "credential set" reload configuration and credentials;
 a configuration with problems is refused whole, and the old one stays. SIGTERM
 drains: readiness turns false, what is under way ends, then the process does. A
-second SIGTERM ends it at once. The log goes to standard error, a line a request.
+second SIGTERM ends it at once. The log goes to standard error, a line a request:
+warnings and errors at once, others within 50 ms.
 
 Environment:
     PILLION_CONFIG, PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
@@ -66,6 +67,7 @@ func (a *app) runCommand() *cobra.Command {
 type daemon struct {
 	app     *app
 	log     *slog.Logger
+	lines   *logBuffer // what log writes to
 	level   slog.LevelVar
 	started time.Time
 
@@ -123,6 +125,8 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 		message = "started, but not ready: waiting for the credential store"
 	}
 	d.log.Info(message, "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
+	d.lines.hold() // until here each line was written at once
+	defer d.lines.release()
 	for {
 		select {
 		case sig := <-signals:
@@ -151,7 +155,8 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	}
 	d := &daemon{app: a, started: time.Now(), metrics: newMetrics(c.Metrics.PerCredential), requests: newRequestLog(), listeners: map[string]net.Listener{}}
 	d.config.Store(c)
-	d.log = newLogger(a.stderr, c.Log.Format, &d.level)
+	d.lines = &logBuffer{w: a.stderr}
+	d.log = newLogger(d.lines, c.Log.Format, &d.level)
 	d.level.Set(levelOf(c.Log.Level))
 	for _, note := range c.notes {
 		d.log.Warn(note)
@@ -171,12 +176,12 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	return d, nil
 }
 
-func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+func newLogger(lines *logBuffer, format string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(flushing{slog.NewTextHandler(lines, options), lines})
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(flushing{slog.NewJSONHandler(lines, options), lines})
 }
 
 func levelOf(name string) slog.Level {
