@@ -107,7 +107,7 @@ func (p *Poller) sweepAll(ctx context.Context) {
 		}
 		age, err := sweep(ctx, store, due)
 		if errors.Is(err, ErrStoreDenied) {
-			age, err = p.recheck(ctx)
+			age, err = p.recheck(ctx, age)
 		}
 		oldest = max(oldest, age)
 		failed = errors.Join(failed, err)
@@ -117,17 +117,17 @@ func (p *Poller) sweepAll(ctx context.Context) {
 	case failed != nil:
 		wait = spread(every/10, 0.9, 1) // the lease, if it is ours, is free again by then
 	case p.readOnly:
-		wait = spread(every, 1.05, 1.15) - oldest
+		wait = max(spread(every, 1.06, 1.14)-oldest, every/50)
 	}
 	p.nextSweep = p.clock().Add(max(wait, time.Second))
 	p.report(true, failed)
 }
 
-// recheck looks at every credential if nobody else has for long enough, and returns
-// how long ago that was. A start has looked at everything, too.
-func (p *Poller) recheck(ctx context.Context) (age time.Duration, err error) {
+// recheck looks at every credential if nobody has for long enough, and returns how
+// long ago that was. A start has looked at everything, too.
+func (p *Poller) recheck(ctx context.Context, swept time.Duration) (age time.Duration, err error) {
 	now := p.clock()
-	age = now.Sub(p.whole)
+	age = min(swept, now.Sub(p.whole))
 	if first := !p.readOnly; first || age < p.sweepEvery() {
 		p.readOnly = true
 		return age, nil

@@ -29,11 +29,11 @@ const sweepTime = time.Minute
 
 // sweep repairs the index if nobody has done so for every, and returns how long
 // ago that was: zero when it did so itself. A store that refuses (most roles may
-// not write) is ErrStoreDenied.
+// not write) is ErrStoreDenied, and that age stands beside it.
 func sweep(ctx context.Context, store Store, every time.Duration) (age time.Duration, err error) {
 	age, version, err := lastSweep(ctx, store)
 	if err != nil {
-		return 0, fmt.Errorf("looking for the last sweep: %w", err)
+		return never, fmt.Errorf("looking for the last sweep: %w", err)
 	}
 	if age < every {
 		return age, nil
@@ -44,7 +44,7 @@ func sweep(ctx context.Context, store Store, every time.Duration) (age time.Dura
 		return 0, nil // somebody else does it now
 	}
 	if err != nil {
-		return 0, fmt.Errorf("taking the sweep lease: %w", err)
+		return age, fmt.Errorf("taking the sweep lease: %w", err)
 	}
 	if _, err := RepairIndex(ctx, store); err != nil {
 		return 0, err

@@ -300,9 +300,10 @@ func (a answer) errorsOf() (texts string, isVault bool) {
 
 // clock follows Vault's Date.
 type clock struct {
-	mu   sync.Mutex
-	date time.Time
-	at   time.Time // with a monotonic reading
+	mu    sync.Mutex
+	date  time.Time
+	at    time.Time // when it was that, with a monotonic reading
+	heard time.Time // when the last answer came
 }
 
 func (c *clock) note(date string, at time.Time) {
@@ -312,6 +313,7 @@ func (c *clock) note(date string, at time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heard = at
 	// Several answers fall into one second: the first of them is the most exact,
 	// and going back would let a lease grow younger.
 	if known := c.date.Add(at.Sub(c.at)); !c.date.IsZero() && t.Before(known) && known.Sub(t) < 2*time.Second {
@@ -324,11 +326,10 @@ func (c *clock) note(date string, at time.Time) {
 func (c *clock) read(fresh time.Duration) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	age := time.Since(c.at)
-	if c.date.IsZero() || age > fresh {
+	if c.date.IsZero() || time.Since(c.heard) > fresh {
 		return time.Time{}, false
 	}
-	return c.date.Add(age), true
+	return c.date.Add(time.Since(c.at)), true
 }
 
 var _ http.RoundTripper = (*watchedTransport)(nil)
