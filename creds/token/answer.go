@@ -14,7 +14,8 @@ import (
 // answer is what a token endpoint gave.
 type answer struct {
 	token    creds.Secret
-	kind     string // token_type, if it is a word; for people to read only
+	refresh  creds.Secret // the next refresh token; zero when the answer brings none
+	kind     string       // token_type, if it is a word; for people to read only
 	lifetime time.Duration
 	basis    basis
 }
@@ -24,9 +25,9 @@ const maxToken = 32 << 10
 
 // fields are the members of an answer that matter, as text.
 type fields struct {
-	token, kind, expiresIn string
-	failed                 bool // there is an error member
-	code                   string
+	token, refresh, kind, expiresIn string
+	failed                          bool // there is an error member
+	code                            string
 }
 
 // readAnswer makes a token, or a *failure, of a 2xx answer's body. The content
@@ -46,7 +47,7 @@ func readAnswer(status int, body []byte) (answer, error) {
 		return answer{}, badResponse(status, "the token holds characters that no header field may carry")
 	}
 	life, basis := lifetime(f.expiresIn, f.token)
-	return answer{token: creds.NewSecret(f.token), kind: tokenType(f.kind), lifetime: life, basis: basis}, nil
+	return answer{token: creds.NewSecret(f.token), refresh: creds.NewSecret(f.refresh), kind: tokenType(f.kind), lifetime: life, basis: basis}, nil
 }
 
 // readCode returns the error code of a refusal's body, in either form.
@@ -75,6 +76,7 @@ func readFields(body []byte) (f fields, detail string) {
 	}
 	return fields{
 		token:     values.Get("access_token"),
+		refresh:   values.Get("refresh_token"),
 		kind:      values.Get("token_type"),
 		expiresIn: values.Get("expires_in"),
 		failed:    values.Get("error") != "",
@@ -90,6 +92,7 @@ func readJSON(body []byte) (f fields, detail string) {
 		return f, "the answer begins like JSON and is none"
 	}
 	f.token = jsonText(members["access_token"])
+	f.refresh = jsonText(members["refresh_token"])
 	f.kind = jsonText(members["token_type"])
 	f.expiresIn = jsonText(members["expires_in"])
 	switch raw := string(members["error"]); raw {

@@ -53,7 +53,7 @@ func (k *Keeper) checkGrant(ctx context.Context, c *creds.Credential, found kind
 	defer cancel()
 	report.say("asking %s for a token (%s, client id %q, secret in the %s)", withoutQuery(c.AccessTokenURL), c.Authorization, c.ClientID, styleOf(c))
 	started := k.now()
-	got, err := found.grant(c, k.endpoint())(ctx)
+	got, err := found.grant(c, k.endpoint())(ctx, proof{})
 	took := k.now().Sub(started).Round(time.Millisecond)
 	if err != nil {
 		failed := asFailure(err)

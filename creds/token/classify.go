@@ -53,6 +53,9 @@ type failure struct {
 	status       int
 	detail       string
 	retryAfter   time.Duration
+	// unknown: the request may have reached the provider, and it may have acted on
+	// it: a refresh token that rotates must not be sent again at once.
+	unknown bool
 }
 
 func (f *failure) Error() string { return f.reason }

@@ -12,7 +12,7 @@ import (
 
 // clientCredentials is RFC 6749 section 4.4.
 func clientCredentials(c *creds.Credential, e endpoint) grant {
-	return func(ctx context.Context) (answer, error) {
+	return func(ctx context.Context, _ proof) (answer, error) {
 		config := clientcredentials.Config{
 			ClientID:       c.ClientID,
 			ClientSecret:   c.ClientSecret.Reveal(),

@@ -36,7 +36,7 @@ func (s *cache) run(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	started := s.now()
-	got, err := s.grant(ctx)
+	got, err := s.grant(ctx, proof{})
 	event, ok := s.land(f, got, err, started)
 	if ok && s.onEvent != nil {
 		s.onEvent(event)

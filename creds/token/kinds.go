@@ -21,9 +21,19 @@ type kind struct {
 	grant func(*creds.Credential, endpoint) grant
 }
 
-// grant does one token request. It is safe for concurrent use, sends nothing
-// twice, and takes ctx as the only limit of its time. Its error is a *failure.
-type grant func(ctx context.Context) (answer, error)
+// grant does one token request that spends p. It is safe for concurrent use, sends
+// nothing twice, and takes ctx as the only limit of its time. Its error is a
+// *failure.
+type grant func(ctx context.Context, p proof) (answer, error)
+
+// proof is what a token request spends beside the credential's own secrets: a
+// refresh token, an authorization code, or nothing at all.
+type proof struct {
+	refresh creds.Secret // of the last answer, or of a consent
+
+	code, verifier creds.Secret // RFC 6749 section 4.1.3, RFC 7636
+	redirectURL    string       // that the code was sent to
+}
 
 var kinds = map[creds.AuthorizationType]kind{
 	creds.None:              {static: none},

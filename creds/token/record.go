@@ -1,0 +1,151 @@
+package token
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"pillion/creds"
+)
+
+// schema is that of the records of this package; see creds.Store for their keys.
+const schema = "1.0"
+
+// A grant is kept in two records. Times are milliseconds of the store's clock.
+//
+//	grants/NAME  refreshers alone: what buys a token, who is buying one now, and
+//	             the last one bought, from which tokens/NAME is repaired
+//	tokens/NAME  every sidecar: the access token, and how the grant stands
+//
+// grants/NAME also holds the member "secrets", which package creds keeps there,
+// and "consent", which the page may write but never read: both are written back as
+// they were read, as is every member that is not known here.
+type grantRecord struct {
+	Schema  string `json:"schema"`
+	Refresh *bound `json:"refresh_token,omitempty"`
+	Spare   *bound `json:"spare,omitempty"` // of a second consent, for the day the first is lost
+	// Gen counts consents and token requests that brought a token.
+	Gen   int    `json:"gen,omitempty"`
+	Lease *lease `json:"lease,omitempty"`
+
+	NotBefore int64        `json:"not_before,omitempty"` // no token request earlier: the back-off that all share
+	Fails     int          `json:"fails,omitempty"`      // in a row
+	LastError *recordError `json:"last_error,omitempty"`
+	// Asked is a digest of all that shaped the last token (scope, parameters,
+	// client secret ...): another one asks for a new token, while the old serves.
+	Asked       string       `json:"asked,omitempty"`
+	Token       *tokenRecord `json:"token,omitempty"`
+	ConsentedAt int64        `json:"consented_at,omitempty"`
+	RotatedAt   int64        `json:"rotated_at,omitempty"`
+	ForcedAt    int64        `json:"forced_at,omitempty"` // the last refresh that a 401 forced
+	// WantedUntil: before it the token is renewed ahead of its end; afterwards only
+	// when somebody asks, and once a week for a grant that ends by disuse.
+	WantedUntil int64          `json:"wanted_until,omitempty"`
+	Consent     *consentRecord `json:"consent,omitempty"`
+	Op          string         `json:"op,omitempty"` // random, of each write: tells a lost answer from a conflict
+	rest        map[string]json.RawMessage
+}
+
+// lease is who is asking for a token now. Its age is the store's time since the
+// record's version was written.
+type lease struct {
+	ID     string `json:"id"`
+	Holder string `json:"holder"` // of the process, random at each start
+	TTL    int64  `json:"ttl"`    // milliseconds
+	Blind  bool   `json:"blind,omitempty"`
+}
+
+// consentRecord is a code that waits for a refresher to exchange it.
+type consentRecord struct {
+	ID          string `json:"id"` // of the ask in requests/NAME
+	Code        string `json:"code"`
+	Verifier    string `json:"verifier"`
+	RedirectURL string `json:"redirect_url"`
+	Spare       bool   `json:"spare,omitempty"`
+	At          int64  `json:"at"`
+}
+
+// tokenRecord is the JSON of tokens/NAME.
+type tokenRecord struct {
+	Schema      string       `json:"schema"`
+	Gen         int          `json:"gen"`
+	AccessToken *bound       `json:"access_token,omitempty"`
+	Type        string       `json:"type,omitempty"`
+	IssuedAt    int64        `json:"issued_at,omitempty"`
+	ExpiresAt   int64        `json:"expires_at,omitempty"`
+	Status      Status       `json:"status"` // ok, degraded, needs_consent or config_error
+	Error       *recordError `json:"error,omitempty"`
+	Fails       int          `json:"fails,omitempty"`
+	RetryAt     int64        `json:"retry_at,omitempty"`
+	// Of the grant, for warnings: when a person consented, and whether a spare is there.
+	ConsentedAt int64 `json:"consented_at,omitempty"`
+	Spare       bool  `json:"spare,omitempty"`
+}
+
+// recordError is a *failure as records keep it: nothing in it was written by the
+// token endpoint.
+type recordError struct {
+	Reason string `json:"reason"`
+	Status int    `json:"status,omitempty"`
+	Code   string `json:"code,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	At     int64  `json:"at"`
+}
+
+// bound is a refresh token or an access token with the purpose that it was given
+// for, and is as good as none for another one. In JSON it is an array, [for, value]:
+// a merge patch (RFC 7396) replaces an array whole, so who may patch a record
+// without reading it cannot aim its token elsewhere.
+type bound struct{ For, Value string }
+
+var errBoundForm = errors.New("holds a token that is not a pair of strings")
+
+// MarshalJSON writes [for, value].
+func (b bound) MarshalJSON() ([]byte, error) { return json.Marshal([2]string{b.For, b.Value}) }
+
+// UnmarshalJSON reads exactly two strings. Its error holds neither.
+func (b *bound) UnmarshalJSON(data []byte) error {
+	var parts []string
+	if err := json.Unmarshal(data, &parts); err != nil || len(parts) != 2 {
+		return errBoundForm
+	}
+	b.For, b.Value = parts[0], parts[1]
+	return nil
+}
+
+// secret returns the value if it is for that purpose, else the zero Secret.
+func (b *bound) secret(purpose string) creds.Secret {
+	if b == nil || b.For != purpose {
+		return creds.Secret{}
+	}
+	return creds.NewSecret(b.Value)
+}
+
+// purposeOf binds a grant and its tokens to where they came from and where they go:
+// whoever can edit a credential alone cannot aim a stored token at a host of his
+// own, and a reader never sends the token of an older edit to a new place.
+func purposeOf(c *creds.Credential) string {
+	origin := c.URL
+	if instance, err := c.Instance(); err == nil {
+		origin = instance.Origin()
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{string(c.Authorization), c.ClientID, c.Username, c.AccessTokenURL, origin}, "\n")))
+	return hex.EncodeToString(sum[:16])
+}
+
+func toMillis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
