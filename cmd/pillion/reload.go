@@ -99,11 +99,36 @@ func (c *config) allowUIDs(getenv func(string) string) []uint32 {
 // reloadIfChanged is for the watch, whose events often mean nothing.
 func (d *daemon) reloadIfChanged(ctx context.Context) {
 	d.reloading.Lock()
-	changed := d.config.Load().fingerprint() != d.fingerprint
+	was := d.fingerprint
 	d.reloading.Unlock()
-	if changed {
+	switch now := d.config.Load().fingerprint(); {
+	case now.inputs != was.inputs:
 		d.reload(ctx)
+	case now.store != was.store:
+		d.reloadStore(ctx, now.store)
 	}
+}
+
+// reloadStore reads a store that changed, without a word if that changed no
+// credential: it holds tokens as well, and they come and go.
+func (d *daemon) reloadStore(ctx context.Context, now string) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	d.fingerprint.store = now
+	before := d.live.Table()
+	if err := d.live.Reload(ctx); err != nil {
+		d.log.Error("the credential store cannot be read: what was read last serves", "problem", oneLine(err.Error()))
+		return
+	}
+	d.logSkippedOnce()
+	if d.live.Table() == before {
+		return
+	}
+	if !d.configOld.Load() {
+		d.problems.Store(&[]string{})
+		d.metrics.reloaded(true, time.Now())
+	}
+	d.log.Info("reloaded", "credentials", d.live.Table().Len())
 }
 
 // reload reads configuration and credentials again. Each is taken over whole or
@@ -166,7 +191,7 @@ func (d *daemon) reloadConfig() ([]string, error) {
 	d.server.Configure(settings)
 	d.level.Set(levelOf(c.Log.Level))
 	if !slices.Equal(c.inputs(), d.config.Load().inputs()) {
-		d.fingerprint = "" // of other files: the watch looks at them once more
+		d.fingerprint.inputs = "" // of other files: the watch looks at them once more
 	}
 	d.config.Store(c)
 	return notes, nil

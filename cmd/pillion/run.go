@@ -91,10 +91,11 @@ type daemon struct {
 
 	configOld atomic.Bool // the last reload refused the configuration
 
-	said, saidOfSweep, skipped string // by the poller, so that it says a thing once
+	said, saidOfSweep string                 // by the poller, so that it says a thing once
+	skipped           atomic.Pointer[string] // the same of skipped credentials
 
 	reloading   sync.Mutex // one reload at a time; guards fingerprint
-	fingerprint string
+	fingerprint fingerprint
 }
 
 // serve wires everything in the order in which a request travels, and runs
@@ -228,7 +229,7 @@ func (d *daemon) openCredentials(ctx context.Context) error {
 	if err := d.live.Reload(ctx); err != nil {
 		return fmt.Errorf("reading the credentials: %w", err)
 	}
-	d.logSkipped()
+	d.logSkippedOnce()
 	return nil
 }
 

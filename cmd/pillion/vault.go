@@ -218,8 +218,7 @@ func (d *daemon) polled(ctx context.Context, sweep bool, err error) {
 	case text != "" && text != *said && sweep:
 		d.log.Warn("the index of the credentials could not be repaired", "problem", text)
 	case text != "" && text != *said:
-		since, _ := d.live.Stale()
-		d.log.Warn("the credential store does not answer: what was read last serves", "since", since.UTC(), "problem", text, "credentials", d.live.Table().Len())
+		d.sayAway(text)
 	case text == "" && *said != "" && !sweep:
 		d.log.Info("the credential store answers again", "credentials", d.live.Table().Len())
 	}
@@ -232,11 +231,20 @@ func (d *daemon) polled(ctx context.Context, sweep bool, err error) {
 	}
 }
 
+// sayAway says that the store does not answer, and what serves meanwhile.
+func (d *daemon) sayAway(problem string) {
+	if !d.live.Loaded() {
+		d.log.Warn("the credential store does not answer: nothing was read from it yet", "problem", problem)
+		return
+	}
+	since, _ := d.live.Stale()
+	d.log.Warn("the credential store does not answer: what was read last serves", "since", since.UTC(), "problem", problem, "credentials", d.live.Table().Len())
+}
+
 // logSkippedOnce is logSkipped when there is something new to say.
 func (d *daemon) logSkippedOnce() {
 	now := fmt.Sprint(d.live.Bad())
-	if now != d.skipped {
-		d.skipped = now
+	if was := d.skipped.Swap(&now); was == nil || *was != now {
 		d.logSkipped()
 	}
 }

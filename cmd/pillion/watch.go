@@ -90,17 +90,22 @@ func (c *config) watchedDirs() []string {
 	return dirs
 }
 
-// fingerprint tells whether anything changed: the content of the inputs, and
-// which file the store is now (its content is for the store to read).
-func (c *config) fingerprint() string {
+// fingerprint tells whether anything changed, and what: the content of the inputs,
+// and which file the store is now (its content is for the store to read). The two
+// are told apart since the store changes with every token that it keeps.
+type fingerprint struct{ inputs, store string }
+
+func (c *config) fingerprint() fingerprint {
+	var f fingerprint
 	h := sha256.New()
-	for _, f := range c.inputs() {
-		data, err := os.ReadFile(f)
-		fmt.Fprintf(h, "%s\x00%d\x00%v\x00", f, len(data), err != nil)
+	for _, file := range c.inputs() {
+		data, err := os.ReadFile(file)
+		fmt.Fprintf(h, "%s\x00%d\x00%v\x00", file, len(data), err != nil)
 		h.Write(data)
 	}
+	f.inputs = string(h.Sum(nil))
 	if info, err := os.Stat(c.Store.File.Path); err == nil && c.vault == nil {
-		fmt.Fprintf(h, "%d\x00%d", info.Size(), info.ModTime().UnixNano())
+		f.store = fmt.Sprintf("%d %d", info.Size(), info.ModTime().UnixNano())
 	}
-	return string(h.Sum(nil))
+	return f
 }
