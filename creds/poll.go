@@ -64,8 +64,9 @@ func (p *Poller) Round(ctx context.Context) time.Duration {
 		p.nextPoll = now
 	}
 	if !now.Before(p.nextSweep) && p.failures == 0 {
-		p.sweepAll(ctx)
-		p.nextPoll = now // the sweeper itself sees what it found at once
+		if p.sweepAll(ctx) {
+			p.nextPoll = now // who brought something into the index sees it at once
+		}
 	}
 	if !now.Before(p.nextPoll) {
 		p.poll(ctx)
@@ -91,12 +92,13 @@ func (p *Poller) poll(ctx context.Context) {
 	p.report(false, err)
 }
 
-// sweepAll sweeps every store, or where that is refused looks for itself.
+// sweepAll sweeps every store, or where that is refused looks for itself. It
+// reports whether it changed an index, so that a poll finds something.
 //
 // Who may not sweep comes a little later than those who may, so that one of them
 // has done it and the look costs one read. Only where nobody sweeps does he look at
 // every credential.
-func (p *Poller) sweepAll(ctx context.Context) {
+func (p *Poller) sweepAll(ctx context.Context) (found bool) {
 	every := p.sweepEvery()
 	var oldest time.Duration
 	var failed error
@@ -105,10 +107,11 @@ func (p *Poller) sweepAll(ctx context.Context) {
 		if p.readOnly {
 			due = every * 105 / 100
 		}
-		age, err := sweep(ctx, store, due)
+		age, repaired, err := sweep(ctx, store, due)
 		if errors.Is(err, ErrStoreDenied) {
 			age, err = p.recheck(ctx, age)
 		}
+		found = found || repaired
 		oldest = max(oldest, age)
 		failed = errors.Join(failed, err)
 	}
@@ -121,6 +124,7 @@ func (p *Poller) sweepAll(ctx context.Context) {
 	}
 	p.nextSweep = p.clock().Add(max(wait, time.Second))
 	p.report(true, failed)
+	return found
 }
 
 // recheck looks at every credential if nobody has for long enough, and returns how

@@ -290,14 +290,14 @@ func TestSweepLeaseOfADeadProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(sweepTime / 2)
-		if age, err := sweep(ctx, store, 10*time.Minute); err != nil || age == 0 {
+		if age, _, err := sweep(ctx, store, 10*time.Minute); err != nil || age == 0 {
 			t.Errorf("a running sweep is not waited for: %v, %v", age, err)
 		}
 		time.Sleep(sweepTime)
-		if age, err := sweep(ctx, store, 10*time.Minute); err != nil || age != 0 {
+		if age, _, err := sweep(ctx, store, 10*time.Minute); err != nil || age != 0 {
 			t.Errorf("a dead sweeper's lease is not taken: %v, %v", age, err)
 		}
-		if age, err := sweep(ctx, store, 10*time.Minute); err != nil || age != 0 {
+		if age, _, err := sweep(ctx, store, 10*time.Minute); err != nil || age != 0 {
 			t.Logf("swept just now: %v, %v", age, err)
 		}
 	})
@@ -528,4 +528,50 @@ func TestReadersLeaveSweepingToOthers(t *testing.T) {
 		cancel()
 		pollers.Wait()
 	})
+}
+
+// Who looks whether somebody has swept, and finds nothing to do, need not poll for
+// it: a poll follows what was repaired, and nothing else.
+func TestOnlyARepairIsPolledFor(t *testing.T) {
+	for _, reader := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, store := context.Background(), newClockStore()
+			c := oneOfEach(t)[1]
+			mustSave(t, store, c)
+			if reader {
+				store.denied["cas "+KeySweep] = true
+			}
+			live := &Live{Store: store}
+			mustReload(t, live)
+			polls, looks := 0, 0
+			poller := &Poller{Live: live, Interval: 24 * time.Hour, OnRound: func(sweep bool, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				if sweep {
+					looks++
+				} else {
+					polls++
+				}
+			}}
+			rounds := func(d time.Duration) {
+				for end := time.Now().Add(d); time.Now().Before(end); {
+					time.Sleep(min(poller.Round(ctx), time.Minute))
+				}
+			}
+			rounds(4 * time.Hour)
+			if polls != 0 || looks < 20 {
+				t.Errorf("%d looks at the sweep were followed by %d polls", looks, polls)
+			}
+			if reader {
+				return
+			}
+			store.edit(t, KeyCredentials+c.Name, `"username":"u"`, `"username":"by-another-tool"`)
+			store.put(KeyCredentials+c.Name, store.text(KeyCredentials+c.Name)) // one version on
+			rounds(12 * time.Minute)
+			if got, _ := live.Table().ByName(c.Name); polls != 1 || got.Username != "by-another-tool" {
+				t.Errorf("after a repair %d polls, and the user name is %q", polls, got.Username)
+			}
+		})
+	}
 }

@@ -28,32 +28,35 @@ type sweepRecord struct {
 const sweepTime = time.Minute
 
 // sweep repairs the index if nobody has done so for every, and returns how long
-// ago that was: zero when it did so itself. A store that refuses (most roles may
-// not write) is ErrStoreDenied, and that age stands beside it.
-func sweep(ctx context.Context, store Store, every time.Duration) (age time.Duration, err error) {
+// ago that was: zero when it did so itself, with whether there was anything to
+// repair. A store that refuses (most roles may not write) is ErrStoreDenied, and
+// that age stands beside it.
+func sweep(ctx context.Context, store Store, every time.Duration) (age time.Duration, repaired bool, err error) {
 	age, version, err := lastSweep(ctx, store)
 	if err != nil {
-		return never, fmt.Errorf("looking for the last sweep: %w", err)
+		return never, false, fmt.Errorf("looking for the last sweep: %w", err)
 	}
 	if age < every {
-		return age, nil
+		return age, false, nil
 	}
 	holder := newSecretID()
 	version, err = store.CAS(ctx, KeySweep, encode(sweepRecord{currentSchema, holder, false}), version)
 	if errors.Is(err, ErrConflict) {
-		return 0, nil // somebody else does it now
+		return 0, false, nil // somebody else does it now
 	}
 	if err != nil {
-		return age, fmt.Errorf("taking the sweep lease: %w", err)
+		return age, false, fmt.Errorf("taking the sweep lease: %w", err)
 	}
-	if _, err := RepairIndex(ctx, store); err != nil {
-		return 0, err
+	names, err := RepairIndex(ctx, store)
+	if err != nil {
+		return 0, false, err
 	}
+	repaired = len(names) > 0
 	_, err = store.CAS(ctx, KeySweep, encode(sweepRecord{currentSchema, holder, true}), version)
 	if err != nil && !errors.Is(err, ErrConflict) {
-		return 0, fmt.Errorf("ending the sweep lease: %w", err)
+		return 0, repaired, fmt.Errorf("ending the sweep lease: %w", err)
 	}
-	return 0, nil
+	return 0, repaired, nil
 }
 
 // never is an age above all others.
