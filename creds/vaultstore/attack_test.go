@@ -109,7 +109,7 @@ func TestAttack41And42(t *testing.T) {
 		}, nil, stale, "answers in a way that no Vault does"},
 		{"another 404", func(_ *testing.T, o *outage) { o.lossy.Answer(http.NotFound) }, nil, stale, "is not a Vault"},
 		{"policy removed", func(t *testing.T, o *outage) { o.vault.DropPolicy(t, o.mount()+"-sidecar") },
-			func(t *testing.T, o *outage) { o.vault.Policy(t, o.mount()+"-sidecar", sidecarPolicy(o.mount())) }, denied, "needs read on"},
+			func(t *testing.T, o *outage) { o.vault.Policy(t, o.mount()+"-sidecar", sidecarPolicy(o.mount())) }, denied, "denies the read: the policy of this login needs read on"},
 		{"mount gone", func(t *testing.T, o *outage) { o.vault.Unmount(t, o.mount()) }, nil, denied, "nothing mounted at"},
 		{"store emptied", func(t *testing.T, o *outage) { o.vault.Unmount(t, o.mount()); o.vault.MountAt(t, o.mount()) }, nil, denied, "the index and every credential that it named are gone"},
 	} {

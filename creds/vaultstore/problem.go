@@ -72,7 +72,7 @@ func (c *Client) problem(kind Kind, format string, args ...any) *Error {
 }
 
 func (c *Client) cancelled(q request, err error) error {
-	return &Error{Kind: Cancelled, Problem: q.operation + " of " + q.path + " was given up: " + err.Error(), Unclear: true, cause: err}
+	return &Error{Kind: Cancelled, Problem: q.act() + " of " + q.path + " was given up: " + err.Error(), Unclear: true, cause: err}
 }
 
 // problemOf sorts the end of a request that did not succeed.
@@ -121,7 +121,7 @@ func (c *Client) problemOf(q request, a answer, err error) error {
 	case a.status == http.StatusMethodNotAllowed || has("unsupported operation"):
 		return errUnsupported
 	}
-	return c.problem(BadRequest, "refuses %s of %s (status %d): look into its audit log", q.operation, q.path, a.status)
+	return c.problem(BadRequest, "refuses the %s of %s (status %d): look into its audit log", q.act(), q.path, a.status)
 }
 
 // errUnsupported is a Vault that does not know an operation, such as patch.
@@ -134,6 +134,21 @@ func (c *Client) mountOf(q request) string {
 	return q.path
 }
 
+// act is what a request does, in words for people.
+func (q request) act() string {
+	switch q.operation {
+	case "get", "metadata", "mount", "capabilities", "now":
+		return "read"
+	case "list":
+		return "listing"
+	case "cas", "patch", "note":
+		return "write"
+	case "delete":
+		return "deletion"
+	}
+	return q.operation // login, renew
+}
+
 // denied names the path and what a policy would have to say.
 func (c *Client) denied(q request) *Error {
 	capability := map[string]string{
@@ -141,13 +156,13 @@ func (c *Client) denied(q request) *Error {
 		"metadata": "read", "note": "patch",
 	}[q.operation]
 	if capability == "" {
-		return c.problem(Denied, "denies %s on %s", q.operation, q.path)
+		return c.problem(Denied, "denies the %s of %q", q.act(), q.path)
 	}
 	path := q.path
 	if q.operation == "list" {
 		path += "/" // as policies name it
 	}
-	return c.problem(Denied, "denies %s: the policy of %s needs %s on %q", q.operation, c.who(), capability, path)
+	return c.problem(Denied, "denies the %s: the policy of %s needs %s on %q", q.act(), c.who(), capability, path)
 }
 
 func (c *Client) who() string {
