@@ -19,6 +19,15 @@ javac                               default-jdk-headless
 age                                 age
 openssl                             openssl
 /etc/ssl/certs/ca-certificates.crt  ca-certificates
+sftp                                openssh-client
+sshd                                openssh-server
+/usr/lib/openssh/sftp-server        openssh-sftp-server
+lftp                                lftp
+rclone                              rclone
+/usr/lib/python3/dist-packages/paramiko  python3-paramiko
+nc.openbsd                          netcat-openbsd
+ncat                                ncat
+/usr/lib/proftpd/mod_sftp.so        proftpd-mod-crypto
 '
 BENCH_PACKAGES='
 nginx                               nginx-light
