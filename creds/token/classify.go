@@ -81,8 +81,10 @@ func (f *failure) tokenError(credential string, retryAfter time.Duration) *creds
 	}
 }
 
+// badResponse is for a 2xx without a usable token: a provider that rotates may
+// have done so all the same.
 func badResponse(status int, detail string) *failure {
-	return &failure{reason: ReasonBadResponse, status: status, detail: detail}
+	return &failure{reason: ReasonBadResponse, status: status, detail: detail, unknown: true}
 }
 
 // knownCode returns an error code of RFC 6749, its extensions or OpenID Connect,
@@ -121,11 +123,27 @@ func classifyAnswer(status int, code string) *failure {
 	default:
 		f.reason, f.detail = ReasonBadResponse, "the answer is an error of its own kind, without a token"
 	}
+	f.unknown = mayHaveActed(status, f.code)
 	return f
 }
 
-// classifyTransport sorts what kept an answer from coming. The error itself goes
-// no further: it may hold the URL, and with it a key in a query.
+// mayHaveActed reports whether a refusal can come from something in front of the
+// provider, or from the provider after it has rotated. An OAuth code is its own
+// word that it gave nothing; 501, 503 and 505 say that it did not begin. Any other
+// 5xx, and a 2xx with an error of its own kind, say nothing at all.
+func mayHaveActed(status int, code string) bool {
+	switch {
+	case code != "" && code != "server_error":
+		return false
+	case status == http.StatusNotImplemented, status == http.StatusServiceUnavailable, status == http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return status >= 500 || status < 300
+}
+
+// classifyTransport sorts what kept an answer from coming; unknown is set where the
+// request may have been written, which the caller knows better. The error itself
+// goes no further: it may hold the URL, and with it a key in a query.
 func classifyTransport(err error) *failure {
 	var guarded interface{ Forbidden() bool }
 	var timeout net.Error
@@ -134,9 +152,9 @@ func classifyTransport(err error) *failure {
 		return &failure{reason: ReasonForbiddenTarget, detail: "its address is one that pillion does not connect to"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
-		return &failure{reason: ReasonTimeout}
+		return &failure{reason: ReasonTimeout, unknown: true}
 	}
-	return &failure{reason: ReasonNetwork, detail: networkDetail(err)}
+	return &failure{reason: ReasonNetwork, detail: networkDetail(err), unknown: true}
 }
 
 // networkDetail puts the usual causes into words of our own.

@@ -3,9 +3,6 @@ package token
 import (
 	"context"
 	"net/url"
-	"strings"
-
-	"golang.org/x/oauth2/clientcredentials"
 
 	"pillion/creds"
 )
@@ -13,31 +10,6 @@ import (
 // clientCredentials is RFC 6749 section 4.4.
 func clientCredentials(c *creds.Credential, e endpoint) grant {
 	return func(ctx context.Context, _ proof) (answer, error) {
-		config := clientcredentials.Config{
-			ClientID:       c.ClientID,
-			ClientSecret:   c.ClientSecret.Reveal(),
-			TokenURL:       withoutFragment(c.AccessTokenURL),
-			Scopes:         strings.Fields(c.Scope),
-			EndpointParams: extraParams(c),
-			AuthStyle:      authStyle(c),
-		}
-		return e.ask(ctx, c, func(ctx context.Context) error {
-			_, err := config.Token(ctx)
-			return err
-		})
+		return e.post(ctx, c, withScope(c, url.Values{"grant_type": {"client_credentials"}}))
 	}
-}
-
-// extraParams are those of the credential that the type does not say itself:
-// what it says wins.
-func extraParams(c *creds.Credential) url.Values {
-	form := url.Values{}
-	for name, value := range c.Params {
-		switch name {
-		case "grant_type", "scope", "client_id", "client_secret":
-		default:
-			form.Set(name, value)
-		}
-	}
-	return form
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 
 	"pillion/creds"
 )
@@ -25,20 +28,58 @@ type endpoint struct {
 // maxBody bounds an answer; real ones are below 20 KiB.
 const maxBody = 256 << 10
 
-// ask has x/oauth2 build a token request for c, and takes it from there: x/oauth2
-// would follow a 307 with the client secret, quote an answer's body in its errors,
-// and throw away odd answers to a provider that has rotated already.
-func (e endpoint) ask(ctx context.Context, c *creds.Credential, build func(ctx context.Context) error) (answer, error) {
-	target, err := url.Parse(c.AccessTokenURL)
-	if err != nil || target.Scheme != "https" || target.Host == "" || target.User != nil {
-		return answer{}, &failure{reason: ReasonForbiddenTarget, detail: "it is not an https URL, or holds a user name"}
+// post sends form and c's own parameters to c's access token URL.
+//
+// x/oauth2 builds the request, for every grant by the one type of it that leaves
+// the form to us; we take it from there. It would follow a 307 with the client
+// secret, quote an answer's body in its errors, and throw away odd answers to a
+// provider that has rotated already.
+func (e endpoint) post(ctx context.Context, c *creds.Credential, form url.Values) (answer, error) {
+	if f := e.ready(c); f != nil {
+		return answer{}, f
 	}
-	if e.http == nil {
-		return answer{}, &failure{reason: ReasonNetwork, detail: "this program was built without a way to reach it"}
+	config := clientcredentials.Config{
+		ClientID:       c.ClientID,
+		ClientSecret:   c.ClientSecret.Reveal(),
+		TokenURL:       withoutFragment(c.AccessTokenURL),
+		EndpointParams: withParams(c, form),
+		AuthStyle:      authStyle(c),
 	}
 	s := &sender{endpoint: e, err: &failure{reason: ReasonForbiddenTarget, detail: "it cannot be asked"}}
-	_ = build(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: s})) // errTaken, in x/oauth2's words
+	_, _ = config.Token(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: s})) // errTaken, in x/oauth2's words
 	return s.answer, s.err
+}
+
+// ready says why nothing can be sent to c's access token URL.
+func (e endpoint) ready(c *creds.Credential) *failure {
+	target, err := url.Parse(c.AccessTokenURL)
+	if err != nil || target.Scheme != "https" || target.Host == "" || target.User != nil {
+		return &failure{reason: ReasonForbiddenTarget, detail: "it is not an https URL, or holds a user name"}
+	}
+	if e.http == nil {
+		return &failure{reason: ReasonNetwork, detail: "this program was built without a way to reach it"}
+	}
+	return nil
+}
+
+// withParams adds c's extra parameters to a form, but for those that a grant says
+// itself, or leaves out on purpose.
+func withParams(c *creds.Credential, form url.Values) url.Values {
+	for name, value := range c.Params {
+		switch name {
+		case "grant_type", "client_id", "client_secret", "scope", "code", "code_verifier", "redirect_uri", "refresh_token", "username", "password":
+		default:
+			form.Set(name, value)
+		}
+	}
+	return form
+}
+
+func withScope(c *creds.Credential, form url.Values) url.Values {
+	if scope := strings.Join(strings.Fields(c.Scope), " "); scope != "" {
+		form.Set("scope", scope)
+	}
+	return form
 }
 
 // sender is the transport that x/oauth2 gets: it keeps what came of the request,
@@ -61,9 +102,12 @@ func (s *sender) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func (e endpoint) send(request *http.Request) (answer, error) {
-	response, err := e.http.RoundTrip(request)
+	wire := &wire{}
+	response, err := e.http.RoundTrip(request.WithContext(wire.watch(request.Context())))
 	if err != nil {
-		return answer{}, classifyTransport(err)
+		f := classifyTransport(err)
+		f.unknown = f.unknown && wire.mayHaveLeft()
+		return answer{}, f
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
@@ -80,7 +124,7 @@ func (e endpoint) send(request *http.Request) (answer, error) {
 		return answer{}, f
 	case err != nil:
 		f := classifyTransport(err)
-		f.status = response.StatusCode
+		f.status, f.unknown = response.StatusCode, true
 		return answer{}, f
 	case len(body) > maxBody:
 		return answer{}, badResponse(response.StatusCode, "the answer is too long to be a token")
@@ -88,15 +132,33 @@ func (e endpoint) send(request *http.Request) (answer, error) {
 	return readAnswer(response.StatusCode, body)
 }
 
+// wire watches whether a request was written: only what never left is sure not to
+// have been acted upon.
+type wire struct{ traced, written atomic.Bool }
+
+func (w *wire) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// net/http asks for another connection only where nothing was written to the
+		// one before, or HTTP/2 says that the request was not looked at.
+		GetConn:      func(string) { w.traced.Store(true); w.written.Store(false) },
+		WroteHeaders: func() { w.written.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.written.Store(true) },
+	})
+}
+
+// mayHaveLeft believes the worst of a transport that reports nothing.
+func (w *wire) mayHaveLeft() bool { return w.written.Load() || !w.traced.Load() }
+
 func withoutFragment(rawURL string) string {
 	bare, _, _ := strings.Cut(rawURL, "#")
 	return bare
 }
 
 // authStyle is fixed: left to x/oauth2 to find out, it costs a second request,
-// which sends a rotating refresh token twice.
+// which sends a rotating refresh token twice. A client without a secret only names
+// itself, and that stands in the form (RFC 6749 section 3.2.1).
 func authStyle(c *creds.Credential) oauth2.AuthStyle {
-	if c.AuthStyle == creds.AuthStyleBody {
+	if c.AuthStyle == creds.AuthStyleBody || c.ClientSecret.IsZero() {
 		return oauth2.AuthStyleInParams
 	}
 	return oauth2.AuthStyleInHeader

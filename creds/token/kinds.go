@@ -19,6 +19,9 @@ type kind struct {
 	static func(*creds.Credential) creds.Authorization
 	// grant returns how a token is asked for.
 	grant func(*creds.Credential, endpoint) grant
+	// consent: its first token takes a person, since only a code of theirs, and the
+	// refresh token that it brings, buy one.
+	consent bool
 }
 
 // grant does one token request that spends p. It is safe for concurrent use, sends
@@ -41,8 +44,8 @@ var kinds = map[creds.AuthorizationType]kind{
 	creds.Bearer:            {static: bearer},
 	creds.APIKey:            {static: apiKey},
 	creds.ClientCredentials: {grant: clientCredentials},
-	creds.AuthorizationCode: {},
-	creds.PasswordGrant:     {},
+	creds.AuthorizationCode: {grant: authorizationCode, consent: true},
+	creds.PasswordGrant:     {grant: passwordGrant},
 	creds.Login:             {},
 }
 
