@@ -44,6 +44,7 @@ type Live struct {
 // liveState is what readers see, swapped as a whole.
 type liveState struct {
 	table   *Table
+	parts   []part // never changed once it stands here
 	bad     []BadRecord
 	err     error
 	loaded  bool
@@ -63,6 +64,21 @@ func (l *Live) now() *liveState {
 // Table returns the table of the last successful Reload, an empty one before
 // the first. It never blocks.
 func (l *Live) Table() *Table { return l.now().table }
+
+// StoreOf returns the store of that part which holds the credential called name,
+// and so its grant and its tokens; nil if there is none of that name in use.
+func (l *Live) StoreOf(name string) Store {
+	for i, p := range l.now().parts {
+		switch {
+		case p[name].credential == nil:
+		case i == 0:
+			return l.Store
+		default:
+			return l.More[i-1]
+		}
+	}
+	return nil
+}
 
 // Bad returns the stored credentials that were skipped because they cannot be
 // used, sorted by name.
@@ -147,7 +163,7 @@ func (l *Live) update(ctx context.Context, depth depth) error {
 func (l *Live) take(parts []part, next liveState) {
 	previous := l.now()
 	usable, bad := usable(parts)
-	next.table, next.bad = previous.table, bad
+	next.table, next.parts, next.bad = previous.table, parts, bad
 	changed := !previous.loaded || !sameCredentials(previous.table, usable)
 	if changed {
 		next.table = NewTable(usable)

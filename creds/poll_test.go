@@ -419,6 +419,11 @@ func TestLiveOverSeveralStores(t *testing.T) {
 	if bad := live.Bad(); len(bad) != 1 || bad[0].Name != a.Name || !strings.Contains(bad[0].Problem, "rename") {
 		t.Errorf("%v", bad)
 	}
+	for name, want := range map[string]Store{a.Name: first, "only-second": second, "nowhere": nil} {
+		if got := live.StoreOf(name); got != want {
+			t.Errorf("StoreOf(%s) is another one", name)
+		}
+	}
 	named := &Live{Store: first, More: []Store{second}, Names: []string{"only-second", "nowhere"}}
 	mustReload(t, named)
 	if bad := named.Bad(); named.Table().Len() != 1 || len(bad) != 1 || bad[0].Name != "nowhere" {
