@@ -3,6 +3,7 @@ package vaultstore
 import (
 	"context"
 	"strings"
+	"time"
 
 	"pillion/creds"
 )
@@ -46,20 +47,10 @@ func (c *Client) unwrapSecretID(ctx context.Context, wrapping string) (string, e
 	if known.wrapping.Reveal() == wrapping {
 		return known.secretID.Reveal(), nil
 	}
-	a, err := c.send(ctx, request{operation: "login", method: "POST", path: "sys/wrapping/lookup", body: map[string]string{"token": wrapping}})
-	if err != nil {
-		return "", c.wrappingProblem(err)
+	if _, err := c.lookAtWrapping(ctx, wrapping); err != nil {
+		return "", err
 	}
-	var origin struct {
-		Data struct {
-			Path string `json:"creation_path"`
-		} `json:"data"`
-	}
-	prefix := "auth/" + c.config.Auth.Path + "/role/"
-	if a.decode(&origin) != nil || !strings.HasPrefix(origin.Data.Path, prefix) || !strings.HasSuffix(origin.Data.Path, "/secret-id") {
-		return "", c.problem(BadLogin, "says that the wrapping token in store.vault.auth.secret_id_file was not made for a secret id of %s: somebody may have exchanged it; find out who, and deliver a new one", c.config.Auth.Path)
-	}
-	a, err = c.send(ctx, request{operation: "login", method: "POST", path: "sys/wrapping/unwrap", token: wrapping})
+	a, err := c.send(ctx, request{operation: "login", method: "POST", path: "sys/wrapping/unwrap", token: wrapping})
 	if err != nil {
 		return "", c.wrappingProblem(err)
 	}
@@ -75,6 +66,37 @@ func (c *Client) unwrapSecretID(ctx context.Context, wrapping string) (string, e
 	defer s.mu.Unlock()
 	s.unwrap = unwrapped{creds.NewSecret(wrapping), creds.NewSecret(result.Data.SecretID)}
 	return result.Data.SecretID, nil
+}
+
+// lookAtWrapping says until when a wrapping token is good, without using it up.
+func (c *Client) lookAtWrapping(ctx context.Context, wrapping string) (until time.Time, err error) {
+	a, err := c.send(ctx, request{operation: "login", method: "POST", path: "sys/wrapping/lookup", body: map[string]string{"token": wrapping}})
+	if err != nil {
+		return time.Time{}, c.wrappingProblem(err)
+	}
+	var origin struct {
+		Data struct {
+			Path    string    `json:"creation_path"`
+			Created time.Time `json:"creation_time"`
+			TTL     int       `json:"creation_ttl"`
+		} `json:"data"`
+	}
+	prefix := "auth/" + c.config.Auth.Path + "/role/"
+	if a.decode(&origin) != nil || !strings.HasPrefix(origin.Data.Path, prefix) || !strings.HasSuffix(origin.Data.Path, "/secret-id") {
+		return time.Time{}, c.problem(BadLogin, "says that the wrapping token in store.vault.auth.secret_id_file was not made for a secret id of %s: somebody may have exchanged it; find out who, and deliver a new one", c.config.Auth.Path)
+	}
+	return origin.Data.Created.Add(time.Duration(origin.Data.TTL) * time.Second), nil
+}
+
+// ExamineWrapping is Examine for a login whose secret id is wrapped, which to log
+// in would use up: it says until when the wrapping token is good, and nothing of
+// what the login may do.
+func (c *Client) ExamineWrapping(ctx context.Context) (until time.Time, err error) {
+	wrapping, err := c.readFile("auth.secret_id_file", c.config.Auth.SecretIDFile)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.lookAtWrapping(ctx, wrapping)
 }
 
 func (c *Client) wrappingProblem(err error) error {

@@ -2,6 +2,7 @@ package vaultstore
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -23,12 +24,14 @@ type Report struct {
 type Gap struct{ Path, Capability, Why string }
 
 // Want is what a configuration needs of a policy. Names are credentials; WithList
-// says that all are used, so that they must be listed; Grants are those whose
-// client secrets are read.
+// says that all are used, so that they must be listed. Tokens are those of them
+// that have an access token, and Refreshes says that this pillion gets it itself,
+// and for others: then it needs their grants, and otherwise must not see them.
 type Want struct {
-	Names    []string
-	WithList bool
-	Grants   []string
+	Names     []string
+	WithList  bool
+	Tokens    []string
+	Refreshes bool
 }
 
 // Examine logs in, looks at the mount, and asks path by path what the login may do.
@@ -51,9 +54,11 @@ func (c *Client) Examine(ctx context.Context, want Want) (Report, error) {
 			report.Missing = append(report.Missing, g)
 		}
 	}
-	for _, g := range excess {
-		if allows(have[g.Path], g.Capability) {
+	told := map[string]bool{}
+	for _, g := range excess { // what is open for all is not told once more for each
+		if folder := path.Dir(g.Path) + " " + g.Capability; allows(have[g.Path], g.Capability) && !told[folder] {
 			report.Excess = append(report.Excess, g)
+			told[folder] = path.Base(g.Path) == notListed
 		}
 	}
 	return report, nil
@@ -83,39 +88,79 @@ func (c *Client) describeLogin(ctx context.Context, report *Report) {
 // on every credential.
 const notListed = "a-credential-that-the-configuration-does-not-name"
 
+// gaps collects paths below one prefix.
+type gaps struct {
+	store *Store
+	all   []Gap
+}
+
+func (g *gaps) add(tree, key, why string, capabilities ...string) {
+	path, err := g.store.api(tree, key)
+	if err != nil {
+		return
+	}
+	if strings.HasSuffix(key, "/") {
+		path += "/" // as policies name it
+	}
+	for _, capability := range capabilities {
+		g.all = append(g.all, Gap{path, capability, why})
+	}
+}
+
 // needs returns what want asks of the policies, and what it does not.
 func (c *Client) needs(want Want) (needs, excess []Gap) {
 	for _, prefix := range c.config.Prefixes {
-		s := c.Store(prefix)
-		need := func(list *[]Gap, tree, key, capability, why string) {
-			path, err := s.api(tree, key)
-			if err == nil {
-				if strings.HasSuffix(key, "/") {
-					path += "/"
-				}
-				*list = append(*list, Gap{path, capability, why})
-			}
-		}
-		need(&needs, "data", "index", "read", "every poll reads it")
-		need(&needs, "data", "sweep", "read", "it tells when the index was repaired last")
-		if want.WithList {
-			need(&needs, "metadata", "credentials/", "list", "store.credentials names none, so all are used")
-		}
-		for _, name := range want.Names {
-			need(&needs, "data", "credentials/"+name, "read", "the credential itself")
-			need(&needs, "data", "secrets/"+name, "read", "its secrets")
-		}
-		for _, name := range want.Grants {
-			need(&needs, "data", "grants/"+name, "read", "its client secret, with which this pillion gets tokens")
-		}
-		if !want.WithList {
-			need(&excess, "data", "secrets/"+notListed, "read", "store.credentials does not name all credentials, and the policy shows the secrets of all")
-		}
-		need(&excess, "data", "secrets/"+notListed, "update", "a sidecar never writes secrets")
-		need(&excess, "data", "credentials/"+notListed, "update", "a sidecar never writes credentials")
-		need(&excess, "metadata", "credentials/"+notListed, "delete", "a sidecar never deletes credentials")
+		n, e := gaps{store: c.Store(prefix)}, gaps{store: c.Store(prefix)}
+		want.reading(&n, &e)
+		want.refreshing(&n, &e)
+		needs, excess = append(needs, n.all...), append(excess, e.all...)
 	}
 	return needs, excess
+}
+
+// reading is what every pillion needs, and none.
+func (w Want) reading(needs, excess *gaps) {
+	needs.add("data", "index", "every poll reads it", "read")
+	needs.add("data", "sweep", "it tells when the index was repaired last", "read")
+	if w.WithList {
+		needs.add("metadata", "credentials/", "store.credentials names none, so all are used", "list")
+	}
+	for _, name := range w.Names {
+		needs.add("data", "credentials/"+name, "the credential itself", "read")
+		needs.add("data", "secrets/"+name, "its secrets", "read")
+	}
+	if !w.WithList {
+		excess.add("data", "secrets/"+notListed, "store.credentials does not name all credentials, and the policy shows the secrets of all", "read")
+	}
+	excess.add("data", "secrets/"+notListed, "pillion run never writes secrets", "update")
+	excess.add("data", "credentials/"+notListed, "pillion run never writes credentials", "update")
+	excess.add("metadata", "credentials/"+notListed, "pillion run never deletes credentials", "delete")
+}
+
+// refreshing is what tokens need. Client secrets and refresh tokens are for those
+// who get tokens, and for nobody else.
+func (w Want) refreshing(needs, excess *gaps) {
+	if w.Refreshes {
+		needs.add("metadata", "requests/", "what sidecars and people ask of a refresher", "list")
+		if !w.WithList {
+			excess.add("data", "grants/"+notListed, "store.credentials does not name all credentials, and the policy shows the client secrets of all", "read")
+		}
+		for _, name := range w.Tokens {
+			needs.add("data", "grants/"+name, "its client secret and refresh token, since refresher.enabled is on here", "read", "update")
+			needs.add("data", "tokens/"+name, "its access token, which this pillion keeps for all", "read", "create", "update")
+			needs.add("data", "requests/"+name, "what is asked of a refresher, and the answer", "read", "update")
+		}
+		return
+	}
+	for _, name := range w.Tokens {
+		needs.add("data", "tokens/"+name, "its access token, which a refresher keeps", "read")
+		needs.add("data", "requests/"+name, "the bell of the refreshers", "create", "patch")
+	}
+	for _, name := range append([]string{notListed}, w.Tokens...) {
+		const why = "client secrets and refresh tokens are for refreshers, and refresher.enabled is off here"
+		excess.add("data", "grants/"+name, why, "read", "update")
+	}
+	excess.add("data", "tokens/"+notListed, "access tokens are kept by refreshers, and refresher.enabled is off here", "update")
 }
 
 // capabilities asks for all paths at once.
