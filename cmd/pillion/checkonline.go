@@ -17,8 +17,10 @@ func (a *app) checkVault(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
-	stores := client.Stores()
-	live := &creds.Live{Store: stores[0], More: stores[1:], Names: c.names()}
+	if c.vault.Auth.Wrapped {
+		return a.checkWrapped(ctx, c, client)
+	}
+	live := c.liveOver(client.Stores()[0])
 	readErr := live.Reload(ctx)
 	report, err := client.Examine(ctx, wanted(c, live))
 	if err != nil && report.Name == "" {
@@ -45,6 +47,18 @@ func (a *app) checkVault(ctx context.Context, c *config) error {
 	return nil
 }
 
+// checkWrapped looks at a wrapped secret id and leaves it to run, which could not
+// log in any more if it were used here.
+func (a *app) checkWrapped(ctx context.Context, c *config, client *vaultstore.Client) error {
+	until, err := client.ExamineWrapping(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "store: %s: the wrapping token was not used yet, and is good for another %s\n", c.storeName(), time.Until(until).Round(time.Second))
+	fmt.Fprintln(a.stdout, "note: login, policies and credentials are not examined, since that would use the wrapping token up: examine a second secret id of the role, not wrapped, with a configuration of its own")
+	return nil
+}
+
 func loginWords(r vaultstore.Report) string {
 	text := "logged in"
 	if r.Name != "" {
@@ -59,10 +73,9 @@ func loginWords(r vaultstore.Report) string {
 	return text
 }
 
-// wanted is what the configuration needs of the policy. Client secrets are read
-// here, since this build gets its tokens itself.
+// wanted is what the configuration needs of the policy.
 func wanted(c *config, live *creds.Live) vaultstore.Want {
-	want := vaultstore.Want{Names: c.names(), WithList: len(c.names()) == 0}
+	want := vaultstore.Want{Names: c.names(), WithList: len(c.names()) == 0, Refreshes: c.refreshes()}
 	if want.WithList {
 		for _, credential := range live.Table().All() {
 			want.Names = append(want.Names, credential.Name)
@@ -75,7 +88,7 @@ func wanted(c *config, live *creds.Live) vaultstore.Want {
 	}
 	for _, name := range want.Names {
 		if credential, ok := live.Table().ByName(name); ok && hasToken(credential) {
-			want.Grants = append(want.Grants, name)
+			want.Tokens = append(want.Tokens, name)
 		}
 	}
 	return want

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"pillion/creds/vaultstore"
 )
 
@@ -18,18 +16,18 @@ import (
 // flags put over it, and the defaults for the rest. The tags are the keys of
 // the file; deploy/config.example.yaml says what each means.
 type config struct {
-	Proxy     proxyConfig    `yaml:"proxy"`
-	SFTP      listenConfig   `yaml:"sftp"`
-	Metrics   metricsConfig  `yaml:"metrics"`
-	Console   consoleConfig  `yaml:"console"`
-	Refresher *yaml.Node     `yaml:"refresher"`
-	Store     storeConfig    `yaml:"store"`
-	State     string         `yaml:"state"`
-	Upstream  upstreamConfig `yaml:"upstream"`
-	Publish   string         `yaml:"publish"`
-	Drain     time.Duration  `yaml:"drain"`
-	Log       logConfig      `yaml:"log"`
-	Admin     adminConfig    `yaml:"admin"`
+	Proxy     proxyConfig     `yaml:"proxy"`
+	SFTP      listenConfig    `yaml:"sftp"`
+	Metrics   metricsConfig   `yaml:"metrics"`
+	Console   consoleConfig   `yaml:"console"`
+	Refresher refresherConfig `yaml:"refresher"`
+	Store     storeConfig     `yaml:"store"`
+	State     string          `yaml:"state"`
+	Upstream  upstreamConfig  `yaml:"upstream"`
+	Publish   string          `yaml:"publish"`
+	Drain     time.Duration   `yaml:"drain"`
+	Log       logConfig       `yaml:"log"`
+	Admin     adminConfig     `yaml:"admin"`
 
 	// vault is store.vault with defaults and the VAULT_ variables; nil without it.
 	vault *vaultstore.Config
@@ -98,13 +96,14 @@ const off = "off"
 
 func defaultConfig() *config {
 	return &config{
-		Proxy:    proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
-		SFTP:     listenConfig{Listen: off},
-		Metrics:  metricsConfig{Listen: "127.0.0.1:9180"},
-		Console:  consoleConfig{Listen: off},
-		Upstream: upstreamConfig{Private: true},
-		Drain:    20 * time.Second,
-		Log:      logConfig{Level: "info", Format: "json"},
+		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
+		SFTP:      listenConfig{Listen: off},
+		Metrics:   metricsConfig{Listen: "127.0.0.1:9180"},
+		Console:   consoleConfig{Listen: off},
+		Refresher: refresherConfig{Enabled: "auto"},
+		Upstream:  upstreamConfig{Private: true},
+		Drain:     20 * time.Second,
+		Log:       logConfig{Level: "info", Format: "json"},
 	}
 }
 
@@ -257,9 +256,6 @@ func (c *config) noteMissingRoles(written map[string]bool) {
 	}
 	if written["console"] && c.Console.Listen != off {
 		missing("console")
-	}
-	if c.Refresher != nil {
-		missing("refresher")
 	}
 }
 

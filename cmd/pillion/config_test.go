@@ -74,7 +74,7 @@ func TestExampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Proxy != defaults.Proxy || c.Metrics != defaults.Metrics || c.Drain != defaults.Drain || c.Log != defaults.Log || c.Admin != defaults.Admin ||
+	if c.Proxy != defaults.Proxy || c.Metrics != defaults.Metrics || c.Drain != defaults.Drain || c.Log != defaults.Log || c.Admin != defaults.Admin || c.Refresher != defaults.Refresher ||
 		c.Upstream.Private != defaults.Upstream.Private || c.State != defaults.State || c.Publish != defaults.Publish || *c.Store.File != *defaults.Store.File {
 		t.Errorf("the example's values are not the defaults:\n%+v\n%+v", c, defaults)
 	}
@@ -133,7 +133,7 @@ func vaultExample(t *testing.T, example string) vaultstore.Config {
 func plainKeyLine(line string) bool {
 	key, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
 	return ok && key != "" && strings.ToLower(key) == key && !strings.ContainsAny(key, " /,()") && (rest == "" || rest[0] == ' ') &&
-		key != "sftp" && key != "console" && key != "refresher" && !strings.Contains(line, "vault")
+		key != "sftp" && key != "console" && !strings.Contains(line, "vault")
 }
 
 func TestPrecedence(t *testing.T) {
@@ -158,13 +158,37 @@ func TestPrecedence(t *testing.T) {
 }
 
 func TestRolesOfOtherBuilds(t *testing.T) {
-	c, err := parseConfig("p.yaml", []byte("sftp: {listen: '127.0.0.1:2022'}\nconsole: {listen: 'off', url: 'https://p.example/'}\nrefresher: {enabled: auto}\n"), noEnvironment, "")
+	c, err := parseConfig("p.yaml", []byte("sftp: {listen: '127.0.0.1:2022'}\nconsole: {listen: 'off', url: 'https://p.example/'}\nrefresher: {enabled: false}\n"), noEnvironment, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `this build has no role "sftp": its section is ignored
-this build has no role "refresher": its section is ignored`
+	want := `this build has no role "sftp": its section is ignored`
 	if got := strings.Join(c.notes, "\n"); got != want {
 		t.Errorf("notes:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestWhoRefreshes(t *testing.T) {
+	const vault = "store: {vault: {address: 'https://vault.example:8200'}}\n"
+	for _, row := range []struct {
+		text string
+		want bool
+	}{
+		{"", true},
+		{"refresher: {enabled: auto}\n", true},
+		{"refresher: {enabled: false}\n", false},
+		{vault, false},
+		{vault + "refresher: {enabled: auto}\n", false},
+		{vault + "refresher: {enabled: true}\n", true},
+		{vault + "refresher: {enabled: false}\n", false},
+		{vault + "refresher:\n", false},
+	} {
+		c, err := parseConfig("p.yaml", []byte(row.text), noEnvironment, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.refreshes() != row.want {
+			t.Errorf("%q: refreshes is %t", row.text, c.refreshes())
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 // check examines the values; the walk has examined keys and kinds.
 func (c *config) check(d *document) {
 	c.checkListeners(d)
+	oneOf(d, "refresher.enabled", c.Refresher.Enabled, "auto", "true", "false")
 	oneOf(d, "proxy.unmatched", c.Proxy.Unmatched, "deny", "tunnel")
 	oneOf(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(d, "log.format", c.Log.Format, "json", "text")

@@ -3,8 +3,6 @@ package main
 import (
 	"reflect"
 	"sort"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // allKeys are the paths of all keys of the configuration.
@@ -22,7 +20,7 @@ func allKeys() []string {
 			if inner.Kind() == reflect.Pointer {
 				inner = inner.Elem()
 			}
-			if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[yaml.Node]() {
+			if inner.Kind() == reflect.Struct {
 				walk(inner, prefix+tag+".")
 				continue
 			}

@@ -209,6 +209,7 @@ func (c *config) keepFixed(running *config) []string {
 	}
 	fixed("proxy.listen", &running.Proxy.Listen, &c.Proxy.Listen)
 	fixed("metrics.listen", &running.Metrics.Listen, &c.Metrics.Listen)
+	fixed("refresher.enabled", &running.Refresher.Enabled, &c.Refresher.Enabled)
 	fixed("state", &running.State, &c.State)
 	if fmt.Sprintf("%+v", c.vault) != fmt.Sprintf("%+v", running.vault) {
 		notes = append(notes, "store.vault and the VAULT_ variables stay as they are until a restart")

@@ -226,6 +226,7 @@ func (d *daemon) openCredentials(ctx context.Context) error {
 	d.store = store
 	d.live = &creds.Live{Store: countedStore{store, d.metrics}, OnChange: d.credentialsChanged}
 	d.live.Names = c.names()
+	d.repairIndex(ctx)
 	if err := d.live.Reload(ctx); err != nil {
 		return fmt.Errorf("reading the credentials: %w", err)
 	}
@@ -376,6 +377,8 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	if d.vault != nil {
 		go d.followVault(ctx)
+	} else {
+		go d.keepIndex(ctx)
 	}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {

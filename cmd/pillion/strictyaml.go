@@ -147,7 +147,6 @@ func (d *document) at(n *yaml.Node, path, format string, args ...any) {
 func (d *document) lineOf(n *yaml.Node) string { return fmt.Sprintf("%s:%d", d.file, n.Line) }
 
 var durationType = reflect.TypeFor[time.Duration]()
-var nodeType = reflect.TypeFor[yaml.Node]()
 
 func (d *document) decode(n *yaml.Node, v reflect.Value, path string) {
 	if path != "" {
@@ -155,10 +154,6 @@ func (d *document) decode(n *yaml.Node, v reflect.Value, path string) {
 	}
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
 		d.at(n, path, "anchors and aliases are not understood here: write the value out")
-		return
-	}
-	if v.Type() == nodeType { // examined by nobody in this build
-		v.Set(reflect.ValueOf(*n))
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {

@@ -81,10 +81,14 @@ func vaultConfigOf(c *config) vaultstore.Config {
 }
 
 // operatorsVault opens Vault for the person who runs a command: with his own token
-// (VAULT_TOKEN, or what vault login left), else with the configured login.
+// (VAULT_TOKEN, or what vault login left), else with the configured login, unless
+// that can be made only once.
 func (a *app) operatorsVault(config vaultstore.Config) (*vaultstore.Store, error) {
-	if vaultstore.HasOperatorToken(a.getenv) {
+	switch {
+	case vaultstore.HasOperatorToken(a.getenv):
 		config.Auth = vaultstore.Auth{}
+	case config.Auth.Wrapped:
+		return nil, errors.New("to log in here would use up the wrapped secret id of pillion run: set VAULT_TOKEN, or run vault login")
 	}
 	prefix := config.Prefixes[0]
 	if a.flags.prefix != "" {
@@ -101,9 +105,14 @@ func (a *app) operatorsVault(config vaultstore.Config) (*vaultstore.Store, error
 }
 
 // asRunWould returns the store by run's own login, where one is configured: what a
-// sidecar uses is not what the person who asks may read.
+// sidecar uses is not what the person who asks may read. A login that can be made
+// only once is left to run.
 func (a *app) asRunWould(c *config, store creds.Store) (creds.Store, error) {
 	if c.vault == nil || c.vault.Auth.Method == "" {
+		return store, nil
+	}
+	if c.vault.Auth.Wrapped {
+		fmt.Fprintln(a.stderr, "note: this is read with your own token: the login of pillion run would use up its wrapped secret id")
 		return store, nil
 	}
 	client, err := vaultstore.New(*c.vault, a.getenv)
@@ -117,7 +126,7 @@ func (a *app) asRunWould(c *config, store creds.Store) (creds.Store, error) {
 func (c *config) liveOver(store creds.Store) *creds.Live {
 	live := &creds.Live{Store: store, Names: c.names()}
 	if v, ok := store.(*vaultstore.Store); ok {
-		live.More = v.Others()
+		live.More, live.WithoutGrants = v.Others(), !c.refreshes()
 	}
 	return live
 }
@@ -150,7 +159,7 @@ func (d *daemon) openVault(config vaultstore.Config) error {
 	}
 	d.live = &creds.Live{
 		Store: stores[0], More: stores[1:], OnChange: d.credentialsChanged, Names: d.config.Load().names(),
-		MaxStale: config.MaxStale, MaxDenied: config.MaxDenied,
+		MaxStale: config.MaxStale, MaxDenied: config.MaxDenied, WithoutGrants: !d.config.Load().refreshes(),
 	}
 	d.store = client.Store(config.Prefixes[0])
 	return nil
