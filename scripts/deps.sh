@@ -28,6 +28,7 @@ rclone                              rclone
 nc.openbsd                          netcat-openbsd
 ncat                                ncat
 /usr/lib/proftpd/mod_sftp.so        proftpd-mod-crypto
+chromium                            chromium
 '
 BENCH_PACKAGES='
 nginx                               nginx-light
