@@ -15,6 +15,7 @@ wget                                wget
 /usr/bin/python3                    python3
 /usr/lib/python3/dist-packages/requests  python3-requests
 node                                nodejs
+npm                                 npm
 javac                               default-jdk-headless
 age                                 age
 openssl                             openssl

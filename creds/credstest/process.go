@@ -14,12 +14,14 @@ import (
 	"syscall"
 )
 
-// vaultProcess is the program of the module vaultcore, running or not. It ends
-// with its standard input, which ends with the process of the tests.
-type vaultProcess struct {
+// process is a server that tests speak to, running or not. It prints one line when
+// it answers, and ends with its standard input, which ends with the process of the
+// tests.
+type process struct {
 	binary string
 	args   []string
-	listen string // kept from the first start to the next ones
+	listen string // if not empty, goes before args as -listen: kept from the first start to the next ones
+	input  []byte // what it reads first
 
 	mu      sync.Mutex
 	running *exec.Cmd
@@ -27,10 +29,14 @@ type vaultProcess struct {
 }
 
 // start runs the program, which must not run yet, and returns the line that it prints when it answers.
-func (p *vaultProcess) start() ([]byte, error) {
+func (p *process) start() ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cmd := exec.Command(p.binary, append([]string{"-listen", p.listen}, p.args...)...)
+	args := p.args
+	if p.listen != "" {
+		args = append([]string{"-listen", p.listen}, args...)
+	}
+	cmd := exec.Command(p.binary, args...)
 	endWithThread(cmd)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -56,6 +62,7 @@ func (p *vaultProcess) start() ([]byte, error) {
 	if err := <-started; err != nil {
 		return nil, err
 	}
+	_, _ = stdin.Write(p.input) // if it does not read, it does not answer either
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	if err != nil {
 		_ = cmd.Process.Kill()
@@ -67,7 +74,7 @@ func (p *vaultProcess) start() ([]byte, error) {
 }
 
 // kill ends the process, also a frozen one, and waits for its end.
-func (p *vaultProcess) kill() {
+func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running == nil {
@@ -79,7 +86,7 @@ func (p *vaultProcess) kill() {
 }
 
 // stopped reports whether every thread of the process is.
-func (p *vaultProcess) stopped() bool {
+func (p *process) stopped() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running == nil {
@@ -95,7 +102,7 @@ func (p *vaultProcess) stopped() bool {
 	return true // also where there is no /proc
 }
 
-func (p *vaultProcess) signal(signal os.Signal) error {
+func (p *process) signal(signal os.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running == nil {
@@ -104,9 +111,9 @@ func (p *vaultProcess) signal(signal os.Signal) error {
 	return p.running.Process.Signal(signal)
 }
 
-// vaultBinary returns the program that scripts/vaultcore.sh builds. That takes
-// minutes where Go's build cache has nothing of it.
-func vaultBinary() (string, error) {
+// prepared runs a script that builds or installs what the tests start, and returns
+// the path that it prints. source is the directory that it makes it from.
+func prepared(script, source string) (string, error) {
 	root, err := repository()
 	if err != nil {
 		return "", err
@@ -114,24 +121,24 @@ func vaultBinary() (string, error) {
 	if err := os.MkdirAll(filepath.Join(root, ".test"), 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lockFile(filepath.Join(root, ".test", "vaultcore.lock"))
+	unlock, err := lockFile(filepath.Join(root, ".test", script+".lock"))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	// Go keeps a test's result until a file changes that the test itself has
 	// opened. What scripts open it does not see.
-	for _, dir := range []string{"scripts", "creds/credstest/vaultcore"} {
+	for _, dir := range []string{"scripts", source} {
 		if _, err := os.ReadDir(filepath.Join(root, dir)); err != nil {
 			return "", err
 		}
 	}
 	var stderr bytes.Buffer
-	build := exec.Command(filepath.Join(root, "scripts", "vaultcore.sh"))
-	build.Stderr = &stderr
-	path, err := build.Output()
+	run := exec.Command(filepath.Join(root, "scripts", script))
+	run.Stderr = &stderr
+	path, err := run.Output()
 	if err != nil {
-		return "", fmt.Errorf("building Vault: %w\n%s", err, stderr.String())
+		return "", fmt.Errorf("running scripts/%s: %w\n%s", script, err, stderr.String())
 	}
 	return strings.TrimSpace(string(path)), nil
 }
