@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -23,6 +24,8 @@ var fields = []struct {
 	{"host_key", ": paste the server's public key as one line", func(c *Credential) bool { return len(c.HostKeys) > 0 }, (*validator).hostKey},
 	{"token", "", func(c *Credential) bool { return !c.Token.IsZero() },
 		func(v *validator, f string) { v.headerValue(f, v.c.Token.Reveal()) }},
+	{"header_name", "", func(c *Credential) bool { return c.HeaderName != "" },
+		func(v *validator, f string) { v.headerName(f, "", v.c.HeaderName) }},
 	{"header_prefix", "", func(c *Credential) bool { return c.HeaderPrefix != nil }, (*validator).headerPrefix},
 	{"api_key", "", func(c *Credential) bool { return !c.APIKey.IsZero() },
 		func(v *validator, f string) { v.headerValue(f, v.c.APIKey.Reveal()) }},
@@ -40,8 +43,13 @@ var fields = []struct {
 	{"scope", "", func(c *Credential) bool { return c.Scope != "" },
 		func(v *validator, f string) { v.line(f, v.c.Scope) }},
 	{"auth_style", "", func(c *Credential) bool { return c.AuthStyle != "" }, (*validator).authStyle},
-	{"param", "", func(c *Credential) bool { return len(c.Params) > 0 }, (*validator).params},
-	{"login_template", ": the request that returns a token", func(c *Credential) bool { return !c.LoginTemplate.IsZero() }, nil},
+	{"param", "", func(c *Credential) bool { return len(c.Params) > 0 },
+		func(v *validator, f string) { v.params(f, v.c.Params) }},
+	{"authorization_param", "", func(c *Credential) bool { return len(c.AuthorizationParams) > 0 },
+		func(v *validator, f string) { v.params(f, v.c.AuthorizationParams) }},
+	{"token_lifetime", "", func(c *Credential) bool { return c.TokenLifetime != 0 }, (*validator).tokenLifetime},
+	{"share", "", func(c *Credential) bool { return c.Unshared }, nil},
+	{"login_template", ": the request that returns a token", func(c *Credential) bool { return !c.LoginTemplate.IsZero() }, (*validator).loginTemplate},
 	{"header", "", func(c *Credential) bool { return len(c.Headers) > 0 }, (*validator).headers},
 }
 
@@ -126,18 +134,39 @@ func (v *validator) endpoint(field, rawURL string) {
 
 // ownParams are set by pillion in a token request, each from a field of its own
 // or by the protocol.
-var ownParams = []string{"grant_type", "client_id", "client_secret", "scope", "code", "redirect_uri", "refresh_token", "username", "password", "code_verifier", "state", "response_type"}
+var ownParams = []string{"grant_type", "client_id", "client_secret", "scope", "code", "redirect_uri", "refresh_token", "username", "password",
+	"code_verifier", "code_challenge", "code_challenge_method", "state", "response_type"}
 
-func (v *validator) params(field string) {
-	for _, name := range sortedKeys(v.c.Params) {
+func (v *validator) params(field string, params map[string]string) {
+	for _, name := range sortedKeys(params) {
 		switch {
 		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }):
 			v.problem(field, "has a parameter whose name is empty or holds a space, a control character or a letter outside ASCII")
 		case slices.Contains(ownParams, name):
 			v.problem(field, "%s: is set by pillion itself: remove it", name)
 		default:
-			v.namedLine(field, name+": ", v.c.Params[name])
+			v.namedLine(field, name+": ", params[name])
 		}
+	}
+}
+
+func (v *validator) tokenLifetime(field string) {
+	if life := v.c.TokenLifetime; life < 10*time.Second || life > 24*time.Hour || life%time.Second != 0 {
+		v.problem(field, "must be between 10s and 24h, in whole seconds")
+	}
+}
+
+func (v *validator) loginTemplate(field string) {
+	template, err := ParseLoginTemplate(v.c.LoginTemplate)
+	if err != nil {
+		v.problem(field, "%s", err)
+		return
+	}
+	for _, name := range sortedKeys(template.Header) {
+		v.headerName(field, headerLabel(name), name)
+	}
+	for _, problem := range template.missing(v.c, v.stored) {
+		v.problem(field, "%s", problem)
 	}
 }
 
@@ -179,7 +208,7 @@ func (v *validator) headers(field string) {
 		taken[strings.ToLower(v.c.APIKeyHeader)] = "carries the API key"
 	case None:
 	default:
-		taken["authorization"] = "is set by authorization type " + string(v.c.Authorization)
+		taken[strings.ToLower(v.c.TokenHeader())] = "is set by authorization type " + string(v.c.Authorization)
 	}
 	for _, h := range v.c.Headers {
 		lower := strings.ToLower(h.Name)

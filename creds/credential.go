@@ -1,5 +1,10 @@
 package creds
 
+import (
+	"strings"
+	"time"
+)
+
 // Protocol is what a connector speaks to the tool.
 type Protocol string
 
@@ -55,7 +60,8 @@ type Credential struct {
 	HostKeys   []string
 
 	Token        Secret  // bearer
-	HeaderPrefix *string // bearer and oauth2-*: nil is "Bearer"; may be empty, or end in "=" to stand without a space
+	HeaderName   string  // bearer, oauth2-* and login: what carries the token; "" is Authorization
+	HeaderPrefix *string // of the same: may be empty, or end in "=" to stand without a space; nil: see Prefix
 
 	APIKey       Secret // api-key: sent in one of the two
 	APIKeyHeader string
@@ -67,9 +73,17 @@ type Credential struct {
 	AuthorizationURL string // oauth2-authorization-code
 	Scope            string
 	AuthStyle        AuthStyle
-	Params           map[string]string // extra parameters of the token request, such as audience
+	Params           map[string]string // extra parameters of the token request, such as resource; login: what its template refers to
+	// AuthorizationParams are those of the address where a person consents, such as
+	// prompt: another server's page, which need not know the token request's.
+	AuthorizationParams map[string]string // oauth2-authorization-code
+	// TokenLifetime is how long a token lives whose answer does not say so; 0 is a guess.
+	TokenLifetime time.Duration // oauth2-* and login, in whole seconds
+	// Unshared: each process asks for a token of its own and keeps it to itself,
+	// instead of one for all in the store.
+	Unshared bool // oauth2-client-credentials
 
-	LoginTemplate Secret // login: the request that returns a token
+	LoginTemplate Secret // login: the request that returns a token; see ParseLoginTemplate
 
 	Headers []Header // extra header fields of every request
 
@@ -84,12 +98,24 @@ type Header struct {
 	Value Secret
 }
 
-// Prefix returns what precedes a token in the Authorization header, with its
-// separating space: "Bearer ", "AR-JWT ", "rest_api_key=", or "".
+// TokenHeader returns the name of the header field that carries a token.
+func (c *Credential) TokenHeader() string {
+	if c.HeaderName == "" {
+		return "Authorization"
+	}
+	return c.HeaderName
+}
+
+// Prefix returns what precedes a token in its header field, with its separating
+// space: "Bearer ", "AR-JWT ", "rest_api_key=", or "". By default that is "Bearer "
+// in Authorization, and nothing in another field.
 func (c *Credential) Prefix() string {
-	prefix := DefaultHeaderPrefix
-	if c.HeaderPrefix != nil {
+	prefix := ""
+	switch {
+	case c.HeaderPrefix != nil:
 		prefix = *c.HeaderPrefix
+	case strings.EqualFold(c.TokenHeader(), "Authorization"):
+		prefix = DefaultHeaderPrefix
 	}
 	if prefix == "" || prefix[len(prefix)-1] == '=' {
 		return prefix

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func pointer[T any](v T) *T { return &v }
@@ -27,10 +28,13 @@ func oneOfEach(t testing.TB) []*Credential {
 		{Name: "c-query", Protocol: HTTPS, URL: "https://d2.example/", Authorization: APIKey, APIKey: s("key-value"), APIKeyQuery: "api_key"},
 		{Name: "c-client", Protocol: HTTPS, URL: "https://e.example/", Authorization: ClientCredentials, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL,
 			Scope: "a b", AuthStyle: AuthStyleBody, Params: map[string]string{"audience": "x", "resource": "y"}, HeaderPrefix: pointer("rest_api_key="), Headers: static()},
-		{Name: "c-code", Protocol: HTTPS, URL: "https://f.example/", Authorization: AuthorizationCode, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL, AuthorizationURL: "https://login.example/authorize"},
+		{Name: "c-code", Protocol: HTTPS, URL: "https://f.example/", Authorization: AuthorizationCode, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL, AuthorizationURL: "https://login.example/authorize",
+			AuthorizationParams: map[string]string{"prompt": "consent"}},
 		{Name: "c-password", Protocol: HTTPS, URL: "https://g.example/", Authorization: PasswordGrant, Username: "u", Password: s("pw-value"), ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL},
-		{Name: "c-login", Protocol: HTTPS, URL: "https://h.example/", Authorization: Login, Username: "u", Password: s("pw-value"), LoginTemplate: s("POST /login\n\nu={{username}}")},
+		{Name: "c-login", Protocol: HTTPS, URL: "https://h.example/", Authorization: Login, Username: "u", Password: s("pw-value"), AccessTokenURL: "https://h.example/login",
+			HeaderName: "X-Auth", TokenLifetime: time.Hour, Params: map[string]string{"role": "r"}, LoginTemplate: s(`{"form": {"u": "{{username}}", "r": "{{param.role}}"}}`)},
 		{Name: "c-sftp", Protocol: SFTP, URL: "sftp://files.example:2222/", Authorization: Basic, Username: "u", Password: s("pw-value"), HostKeys: []string{line}},
+		{Name: "c-alone", Protocol: HTTPS, URL: "https://i.example/", Authorization: ClientCredentials, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL, Unshared: true},
 	}
 }
 

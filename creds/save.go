@@ -120,6 +120,9 @@ func keepSecrets(c *Credential, keep []string, previous, record *credentialRecor
 		if previous.credential(0).placeOf(field.name) != c.placeOf(field.name) {
 			name, isHeader := strings.CutPrefix(field.name, headerSecret)
 			problem := FieldError{field.name, "must be entered again: the stored one was given for another server"}
+			if previous.credential(0).placeOf(field.name).purpose == c.placeOf(field.name).purpose {
+				problem.Problem = "must be entered again: it is kept in another record then"
+			}
 			if isHeader {
 				problem = FieldError{"header", name + ": " + problem.Problem}
 			}

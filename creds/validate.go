@@ -18,16 +18,16 @@ type kind struct {
 var kinds = map[AuthorizationType]kind{
 	None:   {[]Protocol{HTTPS}, nil, []string{"header"}},
 	Basic:  {[]Protocol{HTTPS, SFTP}, []string{"username", "password"}, []string{"header"}},
-	Bearer: {[]Protocol{HTTPS}, []string{"token"}, []string{"header_prefix", "header"}},
+	Bearer: {[]Protocol{HTTPS}, []string{"token"}, []string{"header_name", "header_prefix", "header"}},
 	APIKey: {[]Protocol{HTTPS}, []string{"api_key"}, []string{"api_key_header", "api_key_query", "header"}},
 	ClientCredentials: {[]Protocol{HTTPS}, []string{"client_id", "client_secret", "access_token_url"},
-		[]string{"scope", "auth_style", "param", "header_prefix", "header"}},
+		[]string{"scope", "auth_style", "param", "token_lifetime", "share", "header_name", "header_prefix", "header"}},
 	AuthorizationCode: {[]Protocol{HTTPS}, []string{"client_id", "client_secret", "access_token_url", "authorization_url"},
-		[]string{"scope", "auth_style", "param", "header_prefix", "header"}},
+		[]string{"scope", "auth_style", "param", "authorization_param", "token_lifetime", "header_name", "header_prefix", "header"}},
 	PasswordGrant: {[]Protocol{HTTPS}, []string{"username", "password", "client_id", "access_token_url"},
-		[]string{"client_secret", "scope", "auth_style", "param", "header_prefix", "header"}},
-	Login: {[]Protocol{HTTPS}, []string{"login_template"},
-		[]string{"username", "password", "access_token_url", "header_prefix", "header"}},
+		[]string{"client_secret", "scope", "auth_style", "param", "token_lifetime", "header_name", "header_prefix", "header"}},
+	Login: {[]Protocol{HTTPS}, []string{"access_token_url", "login_template"},
+		[]string{"username", "password", "param", "token_lifetime", "header_name", "header_prefix", "header"}},
 }
 
 var sftpKind = kind{[]Protocol{SFTP}, []string{"username", "host_key"}, []string{"password", "private_key"}}

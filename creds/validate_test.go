@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -235,6 +236,27 @@ func TestValidateFields(t *testing.T) {
 		{5, param, "a b", "param: has a parameter whose name"},
 		{5, param, "", "param: has a parameter whose name"},
 		{5, func(c *Credential, v string) { c.Params = map[string]string{"audience": v} }, "a\nb", "param: audience: holds a line break"},
+		{6, func(c *Credential, v string) { c.AuthorizationParams = map[string]string{v: "x"} }, "state", "authorization_param: state: is set by pillion itself: remove it"},
+		{6, func(c *Credential, v string) { c.AuthorizationParams = map[string]string{v: "x"} }, "prompt", ""},
+		{5, func(c *Credential, v string) { c.AuthorizationParams = map[string]string{v: "x"} }, "prompt", "authorization_param: is not used by authorization type oauth2-client-credentials"},
+		{6, func(c *Credential, _ string) { c.Unshared = true }, "", "share: is not used by authorization type oauth2-authorization-code; remove it"},
+		{5, func(c *Credential, _ string) { c.TokenLifetime = time.Second }, "", "token_lifetime: must be between 10s and 24h"},
+		{5, func(c *Credential, _ string) { c.TokenLifetime = 90*time.Second + 1 }, "", "token_lifetime: must be between 10s and 24h"},
+		{5, func(c *Credential, _ string) { c.TokenLifetime = time.Hour }, "", ""},
+		{2, func(c *Credential, v string) { c.HeaderName = v }, "X-Auth-Token", ""},
+		{2, func(c *Credential, v string) { c.HeaderName = v }, "Cookie", ""},
+		{2, func(c *Credential, v string) { c.HeaderName = v }, "Host", "header_name: is a header that belongs to the connection"},
+		{2, func(c *Credential, v string) { c.HeaderName, c.Headers = v, []Header{{"x-auth", NewSecret("v")}} }, "X-Auth", "header: x-auth: is set by authorization type bearer: remove it"},
+		{8, secret(func(c *Credential, s Secret) { c.LoginTemplate = s }), "{", "login_template: is not valid JSON"},
+		{8, secret(func(c *Credential, s Secret) { c.LoginTemplate = s }), `{"header":{"Host":"x"}}`, "login_template: Host: is a header that belongs to the connection"},
+		{8, secret(func(c *Credential, s Secret) { c.LoginTemplate = s }), `{"json":["{{param.tenant}}"]}`, "login_template: needs the parameter tenant: set it as param"},
+		{8, func(c *Credential, _ string) {
+			c.Username, c.LoginTemplate = "", NewSecret(`{"header":{"X":"{{basic}}"}}`)
+		}, "", "login_template: needs a user name"},
+		{8, func(c *Credential, _ string) {
+			c.Password, c.LoginTemplate = Secret{}, NewSecret(`{"form":{"p":"{{password}}"}}`)
+		}, "", "login_template: needs a password"},
+		{8, func(c *Credential, v string) { c.AccessTokenURL = v }, "", "access_token_url: is required by authorization type login"},
 		{0, headerValue, "a b", ""},
 		{0, headerValue, "a\r\nHost: b", "header: X-A: holds a line break"},
 		{0, headerValue, "a ", "header: X-A: begins or ends with a space"},
@@ -320,7 +342,9 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("%q gives %q", prefix, got)
 		}
 	}
-	if got := (&Credential{}).Prefix(); got != "Bearer " {
-		t.Errorf("the default is %q", got)
+	for header, want := range map[string]string{"": "Bearer ", "authorization": "Bearer ", "X-Auth-Token": ""} {
+		if got := (&Credential{HeaderName: header}).Prefix(); got != want {
+			t.Errorf("the default in header %q is %q", header, got)
+		}
 	}
 }

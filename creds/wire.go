@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A credential is stored as two or three records, so that the page can edit
@@ -32,6 +33,7 @@ type credentialRecord struct {
 	Authorization    AuthorizationType `json:"authorization"`
 	Username         string            `json:"username,omitempty"`
 	HostKeys         []string          `json:"host_key,omitempty"`
+	HeaderName       string            `json:"header_name,omitempty"`
 	HeaderPrefix     *string           `json:"header_prefix,omitempty"`
 	APIKeyHeader     string            `json:"api_key_header,omitempty"`
 	APIKeyQuery      string            `json:"api_key_query,omitempty"`
@@ -43,6 +45,10 @@ type credentialRecord struct {
 	Params           map[string]string `json:"param,omitempty"`
 	Headers          []string          `json:"header,omitempty"`  // their names, in order
 	Secrets          map[string]string `json:"secrets,omitempty"` // secret's name -> ID
+
+	AuthorizationParams map[string]string `json:"authorization_param,omitempty"`
+	TokenLifetime       int64             `json:"token_lifetime,omitempty"` // seconds
+	Unshared            bool              `json:"unshared,omitempty"`
 }
 
 type secretsRecord struct {
@@ -71,10 +77,11 @@ func (e *secretEntry) UnmarshalJSON(data []byte) error {
 func publicRecord(c *Credential) *credentialRecord {
 	r := &credentialRecord{
 		Schema: currentSchema, Name: c.Name, Protocol: c.Protocol, URL: c.URL, Authorization: c.Authorization,
-		Username: c.Username, HostKeys: c.HostKeys, HeaderPrefix: c.HeaderPrefix,
+		Username: c.Username, HostKeys: c.HostKeys, HeaderName: c.HeaderName, HeaderPrefix: c.HeaderPrefix,
 		APIKeyHeader: c.APIKeyHeader, APIKeyQuery: c.APIKeyQuery,
 		ClientID: c.ClientID, AccessTokenURL: c.AccessTokenURL, AuthorizationURL: c.AuthorizationURL,
-		Scope: c.Scope, AuthStyle: c.AuthStyle, Params: c.Params, Secrets: map[string]string{},
+		Scope: c.Scope, AuthStyle: c.AuthStyle, Params: c.Params, AuthorizationParams: c.AuthorizationParams,
+		TokenLifetime: int64(c.TokenLifetime / time.Second), Unshared: c.Unshared, Secrets: map[string]string{},
 	}
 	for _, h := range c.Headers {
 		r.Headers = append(r.Headers, h.Name)
@@ -86,15 +93,25 @@ func publicRecord(c *Credential) *credentialRecord {
 func (r *credentialRecord) credential(version int) *Credential {
 	c := &Credential{
 		Name: r.Name, Protocol: r.Protocol, URL: r.URL, Authorization: r.Authorization,
-		Username: r.Username, HostKeys: r.HostKeys, HeaderPrefix: r.HeaderPrefix,
+		Username: r.Username, HostKeys: r.HostKeys, HeaderName: r.HeaderName, HeaderPrefix: r.HeaderPrefix,
 		APIKeyHeader: r.APIKeyHeader, APIKeyQuery: r.APIKeyQuery,
 		ClientID: r.ClientID, AccessTokenURL: r.AccessTokenURL, AuthorizationURL: r.AuthorizationURL,
-		Scope: r.Scope, AuthStyle: r.AuthStyle, Params: r.Params, Version: version,
+		Scope: r.Scope, AuthStyle: r.AuthStyle, Params: r.Params, AuthorizationParams: r.AuthorizationParams,
+		TokenLifetime: seconds(r.TokenLifetime), Unshared: r.Unshared, Version: version,
 	}
 	for _, name := range r.Headers {
 		c.Headers = append(c.Headers, Header{Name: name})
 	}
 	return c
+}
+
+// seconds keeps a number that no duration can be from turning into a small one: it
+// is refused by the validation then.
+func seconds(n int64) time.Duration {
+	if limit := int64(48 * time.Hour / time.Second); n < -limit || n > limit {
+		n = limit
+	}
+	return time.Duration(n) * time.Second
 }
 
 // headerSecret precedes a header's name in the name of its secret.
@@ -123,7 +140,8 @@ type place struct {
 	purpose string // the entry's For
 }
 
-// placeOf keeps with the grant what only token requests carry. A secret is bound
+// placeOf keeps with the grant what only token requests carry; but what every
+// process needs, to ask for a token of its own, with the other secrets. A secret is bound
 // to every server that gets it, or gets what it buys: a client secret to its token
 // endpoint, and to the instance URL where the tokens go. An SFTP secret is bound to
 // the pinned host keys as well: they, not the name, say who receives it.
@@ -131,7 +149,9 @@ func (c *Credential) placeOf(secret string) place {
 	at := place{key: KeySecrets}
 	if secret == "client_secret" || secret == "login_template" ||
 		secret == "password" && (c.Authorization == PasswordGrant || c.Authorization == Login) {
-		at.key = KeyGrants
+		if !c.Unshared {
+			at.key = KeyGrants
+		}
 		if c.AccessTokenURL != "" {
 			at.purpose = originOf(c.AccessTokenURL) + " "
 		}
