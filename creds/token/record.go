@@ -5,6 +5,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,17 +39,23 @@ type grantRecord struct {
 	LastError *recordError `json:"last_error,omitempty"`
 	// Asked is a digest of all that shaped the last token (scope, parameters,
 	// client secret ...): another one asks for a new token, while the old serves.
-	Asked       string       `json:"asked,omitempty"`
+	Asked string `json:"asked,omitempty"`
+	// Tried is that digest at the last failure: an edit since then lifts the back-off
+	// of a failure that only an edit could help.
+	Tried       string       `json:"tried,omitempty"`
 	Token       *tokenRecord `json:"token,omitempty"`
 	ConsentedAt int64        `json:"consented_at,omitempty"`
 	RotatedAt   int64        `json:"rotated_at,omitempty"`
 	ForcedAt    int64        `json:"forced_at,omitempty"` // the last refresh that a 401 forced
+	// SpareServes: Refresh was the spare once, and the first consent is lost.
+	SpareServes bool `json:"spare_serves,omitempty"`
 	// WantedUntil: before it the token is renewed ahead of its end; afterwards only
 	// when somebody asks, and once a week for a grant that ends by disuse.
 	WantedUntil int64          `json:"wanted_until,omitempty"`
 	Consent     *consentRecord `json:"consent,omitempty"`
 	Op          string         `json:"op,omitempty"` // random, of each write: tells a lost answer from a conflict
-	rest        map[string]json.RawMessage
+
+	rest map[string]json.RawMessage // the members that are not known here
 }
 
 // lease is who is asking for a token now. Its age is the store's time since the
@@ -58,14 +67,18 @@ type lease struct {
 	Blind  bool   `json:"blind,omitempty"`
 }
 
-// consentRecord is a code that waits for a refresher to exchange it.
+// consentRecord is a code that waits for a refresher to exchange it. It stays until
+// the answer is written, since the journal of that answer is sealed with it.
 type consentRecord struct {
 	ID          string `json:"id"` // of the ask in requests/NAME
 	Code        string `json:"code"`
 	Verifier    string `json:"verifier"`
 	RedirectURL string `json:"redirect_url"`
-	Spare       bool   `json:"spare,omitempty"`
+	Spare       bool   `json:"spare"` // also when false: a patch merges into what is there
 	At          int64  `json:"at"`
+	// Taken is ID once a refresher has begun: a code works once, and some providers
+	// take back all that it brought when it comes again.
+	Taken string `json:"taken,omitempty"`
 }
 
 // tokenRecord is the JSON of tokens/NAME.
@@ -76,7 +89,8 @@ type tokenRecord struct {
 	Type        string       `json:"type,omitempty"`
 	IssuedAt    int64        `json:"issued_at,omitempty"`
 	ExpiresAt   int64        `json:"expires_at,omitempty"`
-	Status      Status       `json:"status"` // ok, degraded, needs_consent or config_error
+	RenewAt     int64        `json:"renew_at,omitempty"` // no renewal ahead of the end before
+	Status      Status       `json:"status"`             // ok, degraded, needs_consent or config_error
 	Error       *recordError `json:"error,omitempty"`
 	Fails       int          `json:"fails,omitempty"`
 	RetryAt     int64        `json:"retry_at,omitempty"`
@@ -148,4 +162,88 @@ func fromMillis(ms int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms)
+}
+
+// decodeGrant reads grants/NAME. No error holds a value of it.
+func decodeGrant(data creds.Secret) (grantRecord, error) {
+	var g grantRecord
+	if err := decode(data, &g); err != nil {
+		return g, fmt.Errorf("reading a grant: %w", err)
+	}
+	_ = json.Unmarshal([]byte(data.Reveal()), &g.rest) // decode has read it already
+	for _, name := range memberNames(g) {
+		delete(g.rest, name)
+	}
+	return g, nil
+}
+
+// encode makes the JSON of grants/NAME, with the members that are not known here.
+func (g grantRecord) encode() creds.Secret {
+	if g.Schema == "" {
+		g.Schema = schema
+	}
+	known, members := marshal(g), map[string]json.RawMessage{}
+	_ = json.Unmarshal(known, &members) // known is an object
+	for name, value := range g.rest {
+		members[name] = value
+	}
+	return creds.NewSecret(string(marshal(members)))
+}
+
+// decodeToken reads tokens/NAME. No error holds a value of it.
+func decodeToken(data creds.Secret) (tokenRecord, error) {
+	var t tokenRecord
+	if err := decode(data, &t); err != nil {
+		return t, fmt.Errorf("reading a token: %w", err)
+	}
+	return t, nil
+}
+
+func (t tokenRecord) encode() creds.Secret { return creds.NewSecret(string(marshal(t))) }
+
+var (
+	errRecordForm   = errors.New("the record is not one of pillion's")
+	errRecordSchema = errors.New("the record was written by a newer pillion: update this one")
+)
+
+// decode reads a record of our major version; members that dst does not have are
+// those of a newer minor one, or of package creds.
+func decode(data creds.Secret, dst any) error {
+	var head struct {
+		Schema string `json:"schema"`
+	}
+	raw := []byte(data.Reveal())
+	if json.Unmarshal(raw, &head) != nil {
+		return errRecordForm
+	}
+	if major, _, _ := strings.Cut(head.Schema, "."); major != "1" {
+		if version, err := strconv.Atoi(major); err == nil && version > 1 {
+			return errRecordSchema
+		}
+		return errRecordForm
+	}
+	if json.Unmarshal(raw, dst) != nil {
+		return errRecordForm
+	}
+	return nil
+}
+
+// marshal encodes a struct of this package, none of which can fail to.
+func marshal(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("token: encoding a record: " + err.Error())
+	}
+	return data
+}
+
+// memberNames are the JSON names of a struct's fields.
+func memberNames(v any) []string {
+	var names []string
+	for field := range reflect.TypeOf(v).Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }

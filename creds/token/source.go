@@ -56,12 +56,29 @@ const (
 	Failure Result = "failure"
 )
 
-// Event tells of one token request that has ended, for metrics and the log.
+// EventKind is what an Event tells of.
+type EventKind int
+
+// The kinds of events.
+const (
+	EventRequest        EventKind = iota // a token request has ended
+	EventLeaseConflict                   // another process was faster to claim the grant
+	EventRescue                          // an answer was written over a claim that was laid meanwhile, or handed in from the journal
+	EventUnknownOutcome                  // a request ended so that the provider may have acted on it
+	EventBlindClaim                      // a claim was laid over one whose holder is silent
+	EventState                           // the status that others read has changed
+)
+
+// Event tells of one step that metrics count and the log shows. All but Kind,
+// Credential and Grant are a request's alone, State an EventState's.
 type Event struct {
+	Kind       EventKind
 	Credential string
 	Grant      creds.AuthorizationType
-	Result     Result
-	Took       time.Duration
+	State      Status
+
+	Result Result
+	Took   time.Duration
 
 	// Of a success.
 	Token           string // fingerprint
