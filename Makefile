@@ -34,6 +34,10 @@ test-deps: ## install the Debian packages that the tests need
 soak: ## run what takes long: gigabytes streamed, thousands of tunnels
 	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak' ./...
 
+.PHONY: fleet
+fleet: test-deps ## 200 sidecars in 8 processes over a real Vault and a real OpenID provider; prints a table
+	PILLION_FLEET=1 $(GO) test -count=1 -timeout 1h -v -run FleetTable ./creds/credstest/fleet/
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (default 5m)
 	scripts/fuzz.sh $(FUZZTIME)
