@@ -50,6 +50,7 @@ type liveState struct {
 	loaded  bool
 	success time.Time
 	denied  time.Time // of the first refusal since success
+	swept   time.Time // of the last sweep, of the store whose is oldest; zero: none
 }
 
 var emptyState = &liveState{table: NewTable(nil)}
@@ -144,7 +145,7 @@ func (l *Live) pass(ctx context.Context, depth depth) error {
 func (l *Live) update(ctx context.Context, depth depth) error {
 	previous := l.now()
 	next := *previous
-	parts, err := l.read(ctx, depth)
+	parts, swept, err := l.read(ctx, depth)
 	if err != nil {
 		next.err = fmt.Errorf("reading the credentials: %w", err)
 		if errors.Is(err, ErrStoreDenied) && next.denied.IsZero() {
@@ -155,7 +156,7 @@ func (l *Live) update(ctx context.Context, depth depth) error {
 		}
 		return next.err
 	}
-	l.take(parts, liveState{loaded: true, success: l.clock()})
+	l.take(parts, liveState{loaded: true, success: l.clock(), swept: swept})
 	return nil
 }
 

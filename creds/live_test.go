@@ -333,7 +333,8 @@ func TestManyWritersShareTheIndex(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	revisions, _, err := readIndex(context.Background(), store)
+	index, _, err := readIndex(context.Background(), store)
+	revisions := index.Revisions
 	if err != nil || len(revisions) != len(oneOfEach(t)) {
 		t.Errorf("%v, %v", revisions, err)
 	}

@@ -10,18 +10,21 @@ import (
 // Poller keeps a Live in step with a store that tells nobody of changes.
 //
 //	every 60 s, plus or minus 20 %   one read of the index; more only for what changed
-//	every 10 min                     a look whether somebody has swept; if not, a sweep
+//	when nobody has swept for long   a sweep, or who may not looks at everything himself
 //	after an error                   again after 1, 2, 4, 8, 8 ... s, each drawn from its upper half
 //
-// So a change by pillion is seen within 72 s everywhere, and one that the index
-// does not tell within 12 minutes. The zero value but for Live works.
+// The index tells when somebody has swept. Who has done so sweeps again at 80 to 90 %
+// of ten minutes; the others stand by until 94 to 104 %, so that in a fleet whose
+// sweeper lives nobody else asks for anything. So a change by pillion is seen within
+// 72 s everywhere, and one that the index does not tell within 12 minutes. The zero
+// value but for Live works.
 type Poller struct {
 	Live *Live
 	// Interval is the mean time between two polls, SweepEvery the longest time
 	// between two sweeps of the fleet. If zero, 60 s and 10 min.
 	Interval, SweepEvery time.Duration
-	// OnRound, if not nil, is called after every poll, and after every sweep or
-	// look at one: with sweep true, and what went wrong.
+	// OnRound, if not nil, is called after every poll, and with sweep true after
+	// every sweep, or try at one: with what went wrong.
 	OnRound func(sweep bool, err error)
 	// Now is the clock. If nil, time.Now.
 	Now func() time.Time
@@ -29,8 +32,9 @@ type Poller struct {
 	failures  int
 	nextPoll  time.Time
 	nextSweep time.Time
+	counted   time.Time // the sweep that nextSweep counts from
 	whole     time.Time // when every credential was last looked at by ourselves
-	readOnly  bool      // the store does not let us sweep
+	sweeps    bool      // our last try at a sweep was let
 }
 
 // Run polls until ctx ends. Only one goroutine may run it.
@@ -54,22 +58,22 @@ const lookAgain = 4 * time.Second
 func (p *Poller) Round(ctx context.Context) time.Duration {
 	now := p.clock()
 	if p.nextSweep.IsZero() { // a start: spread the fleet, which may have started at once
-		p.nextSweep = now.Add(spread(p.sweepEvery(), 0.05, 0.95))
+		p.nextSweep = now.Add(spread(p.sweepEvery(), 0.05, 0.7))
 		p.nextPoll, p.whole = now, now
 		if p.Live.Loaded() && p.Live.Err() == nil {
 			p.nextPoll = now.Add(spread(p.interval(), 0.2, 1.2))
+			p.noticeSweep()
 		}
 	}
 	if p.failures == 0 && p.Live.Loaded() && p.Live.Err() != nil {
 		p.nextPoll = now
 	}
-	if !now.Before(p.nextSweep) && p.failures == 0 {
-		if p.sweepAll(ctx) {
-			p.nextPoll = now // who brought something into the index sees it at once
-		}
-	}
-	if !now.Before(p.nextPoll) {
+	sweepIsDue := func() bool { return !now.Before(p.nextSweep) && p.failures == 0 }
+	if !now.Before(p.nextPoll) || sweepIsDue() && !p.sweeps { // who stands by looks first
 		p.poll(ctx)
+	}
+	if sweepIsDue() && p.sweepAll(ctx) {
+		p.poll(ctx) // who brought something into the index sees it at once
 	}
 	next := p.nextPoll
 	if p.failures == 0 && p.nextSweep.Before(next) {
@@ -87,60 +91,77 @@ func (p *Poller) poll(ctx context.Context) {
 		p.failures++
 	} else {
 		p.failures = 0
+		p.noticeSweep()
 	}
 	p.nextPoll = p.clock().Add(wait)
 	p.report(false, err)
 }
 
+// noticeSweep puts our turn off when the index tells of a newer sweep.
+func (p *Poller) noticeSweep() {
+	if swept := p.Live.now().swept; swept.After(p.counted) {
+		p.count(swept)
+	}
+}
+
 // sweepAll sweeps every store, or where that is refused looks for itself. It
 // reports whether it changed an index, so that a poll finds something.
-//
-// Who may not sweep comes a little later than those who may, so that one of them
-// has done it and the look costs one read. Only where nobody sweeps does he look at
-// every credential.
 func (p *Poller) sweepAll(ctx context.Context) (found bool) {
-	every := p.sweepEvery()
-	var oldest time.Duration
-	var failed error
+	now, busy := p.clock(), false
+	var failed, denied error
 	for _, store := range append([]Store{p.Live.Store}, p.Live.More...) {
-		due := every * 85 / 100 // a little early, so that a look ahead of time does not skip a turn
-		if p.readOnly {
-			due = every * 105 / 100
-		}
-		age, repaired, err := sweep(ctx, store, due)
-		if errors.Is(err, ErrStoreDenied) {
-			age, err = p.recheck(ctx, age)
-		}
+		done, repaired, err := sweep(ctx, store, p.sweepEvery()*3/4)
 		found = found || repaired
-		oldest = max(oldest, age)
-		failed = errors.Join(failed, err)
+		busy = busy || err == nil && !done
+		if errors.Is(err, ErrStoreDenied) {
+			denied = err
+		} else {
+			failed = errors.Join(failed, err)
+		}
 	}
-	wait := spread(every, 0.9, 1) - oldest
+	p.sweeps = denied == nil
+	if denied != nil && failed == nil {
+		failed = p.recheck(ctx)
+	}
 	switch {
 	case failed != nil:
-		wait = spread(every/10, 0.9, 1) // the lease, if it is ours, is free again by then
-	case p.readOnly:
-		wait = max(spread(every, 1.06, 1.14)-oldest, every/50)
+		p.nextSweep = p.clock().Add(spread(p.sweepEvery()/10, 0.9, 1)) // a lease of ours is free again by then
+	case denied != nil:
+		p.count(p.whole)
+	case busy:
+		p.nextSweep = p.clock().Add(spread(sweepTime, 1, 1.5))
+	default:
+		p.count(now)
 	}
-	p.nextSweep = p.clock().Add(max(wait, time.Second))
 	p.report(true, failed)
 	return found
 }
 
-// recheck looks at every credential if nobody has for long enough, and returns how
-// long ago that was. A start has looked at everything, too.
-func (p *Poller) recheck(ctx context.Context, swept time.Duration) (age time.Duration, err error) {
+// recheck looks at every credential, unless that was done so lately that somebody
+// else may yet sweep: a start has looked at everything, too.
+func (p *Poller) recheck(ctx context.Context) error {
 	now := p.clock()
-	age = min(swept, now.Sub(p.whole))
-	if first := !p.readOnly; first || age < p.sweepEvery() {
-		p.readOnly = true
-		return age, nil
+	if now.Sub(p.whole) < p.sweepEvery()*9/10 {
+		return nil
 	}
 	if err := p.Live.Recheck(ctx); err != nil {
-		return age, err
+		return err
 	}
 	p.whole = now
-	return 0, nil
+	return nil
+}
+
+// count sets the next turn, after a sweep at that time.
+func (p *Poller) count(swept time.Time) {
+	p.counted = swept
+	age := spread(p.sweepEvery(), 0.94, 1.04)
+	if p.sweeps {
+		age = spread(p.sweepEvery(), 0.8, 0.9)
+	}
+	p.nextSweep = swept.Add(age)
+	if now := p.clock(); p.nextSweep.Before(now) {
+		p.nextSweep = now.Add(time.Second)
+	}
 }
 
 func (p *Poller) report(sweep bool, err error) {

@@ -46,40 +46,74 @@ const deniedPause = 10 * time.Minute
 // removals leave an index, so the store was emptied, or replaced, from outside.
 var errEmptied = fmt.Errorf("%w (%w): the index and every credential that it named are gone; if that is meant, restart, else restore them", ErrStoreUnavailable, ErrStoreDenied)
 
-// read returns what all stores hold.
-func (l *Live) read(ctx context.Context, depth depth) ([]part, error) {
-	stores := append([]Store{l.Store}, l.More...)
-	parts := make([]part, len(stores))
-	for i, store := range stores {
+// read returns what all stores hold, and when the one that was not swept for
+// longest was.
+func (l *Live) read(ctx context.Context, depth depth) (parts []part, swept time.Time, err error) {
+	for i, store := range append([]Store{l.Store}, l.More...) {
 		var old part
 		if i < len(l.parts) {
 			old = l.parts[i]
 		}
-		var err error
-		if parts[i], err = l.readPart(ctx, store, old, depth); err != nil {
-			return nil, err
+		found, at, err := l.readPart(ctx, store, old, depth)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		parts = append(parts, found)
+		if i == 0 || at.Before(swept) {
+			swept = at
 		}
 	}
-	return parts, nil
+	return parts, swept, nil
 }
 
-// readPart returns what store holds, what did not change from old.
+// readPart returns what store holds, what did not change from old, and when the
+// store was swept last.
 //
 // The index is read first: what is written after it changes it again, so nothing
 // is missed for long.
-func (l *Live) readPart(ctx context.Context, store Store, old part, depth depth) (part, error) {
-	revisions, version, err := readIndex(ctx, store)
+func (l *Live) readPart(ctx context.Context, store Store, old part, depth depth) (part, time.Time, error) {
+	index, version, err := readIndex(ctx, store)
 	var broken *badIndexError
 	switch {
 	case errors.As(err, &broken):
 		depth = readAll // an index that cannot be read only saves reading
 	case err != nil:
-		return nil, err
+		return nil, time.Time{}, err
+	}
+	swept, sweptErr := l.sweptAt(ctx, store, index)
+	if sweptErr != nil {
+		return nil, time.Time{}, sweptErr
 	}
 	lost := err == nil && version == 0 && old.indexed()
 	if lost {
 		depth = readAll
 	}
+	found, err := l.readNames(ctx, store, index.Revisions, old, depth)
+	if err == nil && lost && l.MaxDenied > 0 && !found.hasCredentials() && old.hasCredentials() {
+		err = errEmptied
+	}
+	return found, swept, err
+}
+
+// sweptAt is when store was swept last, by our own clock; zero when nobody has, as
+// far as the index tells.
+func (l *Live) sweptAt(ctx context.Context, store Store, index indexRecord) (time.Time, error) {
+	if index.Swept.IsZero() {
+		return time.Time{}, nil
+	}
+	now, err := store.Now(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	age := now.Sub(index.Swept)
+	if age < -time.Minute { // by no clock of the store: as if there were none
+		return time.Time{}, nil
+	}
+	return l.clock().Add(-max(0, age)), nil
+}
+
+// readNames returns the credentials of store by what the index says of them.
+func (l *Live) readNames(ctx context.Context, store Store, revisions map[string]string, old part, depth depth) (part, error) {
 	names, err := l.namesOf(ctx, store, revisions, old, depth)
 	if err != nil {
 		return nil, err
@@ -111,9 +145,6 @@ func (l *Live) readPart(ctx context.Context, store Store, old part, depth depth)
 			now.revision = revision
 			found[name] = now
 		}
-	}
-	if lost && l.MaxDenied > 0 && !found.hasCredentials() && old.hasCredentials() {
-		return nil, errEmptied
 	}
 	return found, nil
 }

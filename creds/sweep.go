@@ -16,7 +16,8 @@ import (
 //	sweep   {"schema":"1.0", "holder": RANDOM, "done": true}
 //
 // The lease's age is the store's time since that version was written, so no
-// sweeper's clock matters. It is taken and marked done by check-and-set.
+// sweeper's clock matters. It is taken and marked done by check-and-set. That a
+// sweep was made stands in the index as well, where pollers see it for nothing.
 type sweepRecord struct {
 	Schema string `json:"schema"`
 	Holder string `json:"holder"`
@@ -27,36 +28,38 @@ type sweepRecord struct {
 // holder may have died.
 const sweepTime = time.Minute
 
-// sweep repairs the index if nobody has done so for every, and returns how long
-// ago that was: zero when it did so itself, with whether there was anything to
-// repair. A store that refuses (most roles may not write) is ErrStoreDenied, and
-// that age stands beside it.
-func sweep(ctx context.Context, store Store, every time.Duration) (age time.Duration, repaired bool, err error) {
+// sweep repairs the index and notes there when it began, unless the lease says that
+// somebody has begun to within every: then done is false. A store that refuses
+// (most roles may not write) is ErrStoreDenied.
+func sweep(ctx context.Context, store Store, every time.Duration) (done, repaired bool, err error) {
 	age, version, err := lastSweep(ctx, store)
 	if err != nil {
-		return never, false, fmt.Errorf("looking for the last sweep: %w", err)
+		return false, false, fmt.Errorf("looking for the last sweep: %w", err)
 	}
 	if age < every {
-		return age, false, nil
+		return false, false, nil
 	}
 	holder := newSecretID()
 	version, err = store.CAS(ctx, KeySweep, encode(sweepRecord{currentSchema, holder, false}), version)
 	if errors.Is(err, ErrConflict) {
-		return 0, false, nil // somebody else does it now
+		return false, false, nil // somebody else does it now
 	}
 	if err != nil {
-		return age, false, fmt.Errorf("taking the sweep lease: %w", err)
+		return false, false, fmt.Errorf("taking the sweep lease: %w", err)
 	}
-	names, err := RepairIndex(ctx, store)
+	begun, err := store.Now(ctx)
 	if err != nil {
-		return 0, false, err
+		return false, false, err
 	}
-	repaired = len(names) > 0
+	names, err := repairIndex(ctx, store, begun)
+	if err != nil {
+		return false, false, err
+	}
 	_, err = store.CAS(ctx, KeySweep, encode(sweepRecord{currentSchema, holder, true}), version)
 	if err != nil && !errors.Is(err, ErrConflict) {
-		return 0, repaired, fmt.Errorf("ending the sweep lease: %w", err)
+		return false, len(names) > 0, fmt.Errorf("ending the sweep lease: %w", err)
 	}
-	return 0, repaired, nil
+	return true, len(names) > 0, nil
 }
 
 // never is an age above all others.
