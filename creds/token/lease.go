@@ -30,6 +30,9 @@ func timingsOf(life, timeout time.Duration) timings {
 	if life <= 0 {
 		life = time.Hour
 	}
+	if timeout <= 0 {
+		timeout = 15 * time.Second
+	}
 	request := min(timeout, max(life/5, 2*time.Second))
 	return timings{
 		request: request,
@@ -55,7 +58,7 @@ func (t timings) gap() time.Duration { return t.rescue / 4 }
 // by one for whom the store has answered all that time.
 type watch struct {
 	lease       string
-	since, last time.Time // by the store's clock
+	since, last time.Time // by this machine's clock: no other can be set back or forth meanwhile
 }
 
 // see notes a look and returns how long the lease has been watched.
@@ -64,7 +67,7 @@ func (w *watch) see(l *lease, now time.Time, gap time.Duration) time.Duration {
 		*w = watch{}
 		return 0
 	}
-	if w.lease != l.ID || now.Sub(w.last) > gap || now.Before(w.last) {
+	if w.lease != l.ID || elapsed(w.last, now) > gap {
 		*w = watch{lease: l.ID, since: now}
 	}
 	w.last = now
@@ -93,7 +96,7 @@ type situation struct {
 	stored  bool // there is a record
 	record  grantRecord
 	now     time.Time     // by the store's clock, as all times of records
-	since   time.Time     // when this renewal began
+	since   int           // the generation when this renewal began
 	age     time.Duration // of the record's newest version, and so at most of its lease
 	watched time.Duration // for how long this process has seen the lease without a break
 	own     ownLease
@@ -143,25 +146,20 @@ func decide(s situation) decision {
 	case s.consent && s.spends().IsZero():
 		return decision{move: needConsent}
 	}
+	next := decision{move: claimLease}
 	if s.record.Lease != nil {
-		if d := s.overLease(); d.move == wait {
-			return d
-		} else if until, ok := s.held(); !ok {
-			return d
-		} else {
-			return decision{move: backOff, retry: until}
-		}
+		next = s.overLease()
 	}
-	if until, ok := s.held(); ok {
+	if until, held := s.held(); held && next.move != wait {
 		return decision{move: backOff, retry: until}
 	}
-	return decision{move: claimLease}
+	return next
 }
 
 // due reports whether a good token is to be renewed all the same, unless that has
 // happened since this renewal began.
 func (s situation) due() bool {
-	renewed := s.record.RotatedAt != 0 && !fromMillis(s.record.RotatedAt).Before(s.since)
+	renewed := s.record.Gen != s.since
 	switch token := s.record.Token; {
 	case s.want.force && !renewed, s.want.refused == token.fingerprint() && !renewed:
 		return true
@@ -179,10 +177,12 @@ func (s situation) spends() creds.Secret { return s.record.Refresh.secret(s.purp
 // grant, so its holder gets all the time that the living access token leaves, and a
 // whole watch in any case.
 func (s situation) overLease() decision {
-	l, ttl := s.record.Lease, time.Duration(s.record.Lease.TTL)*time.Millisecond
+	l := s.record.Lease
+	ttl := between(0, time.Duration(l.TTL)*time.Millisecond, maxLease)
 	mine := l.ID == s.own.id
 	alive := s.record.Token != nil && s.now.Before(fromMillis(s.record.Token.ExpiresAt))
-	left := ttl - s.age
+	age := max(s.age, s.watched) // a store's clock that was set back makes nobody wait for ever
+	left := ttl - age
 	switch {
 	case mine && !s.own.sent:
 		return decision{move: claimLease}
@@ -192,21 +192,26 @@ func (s situation) overLease() decision {
 		return decision{move: claimOwn}
 	case left <= 0 && s.spends().IsZero():
 		return decision{move: claimLease}
-	case left <= 0 && !mine && !(alive && s.age < ttl+s.times.rescue) && s.watched >= s.times.rescue:
+	case left <= 0 && !mine && !(alive && age < ttl+s.times.rescue) && s.watched >= s.times.rescue:
 		return decision{move: claimBlind}
 	case left <= 0:
 		left = s.times.rescue // looks go on without a gap
 	}
-	return decision{move: wait, pause: min(left, s.times.poll(s.age))}
+	return decision{move: wait, pause: min(left, s.times.poll(age))}
 }
 
+// maxLease bounds what a record may say of a lease.
+const maxLease = 5 * time.Minute
+
 // held reports whether the shared back-off forbids a request, and until when. A
-// person may ask at any time; an edit lifts what only an edit can.
+// person may ask at any time; an edit lifts what only an edit can. One that is too
+// long comes of a clock that was set back.
 func (s situation) held() (until time.Time, yes bool) {
 	until = fromMillis(s.record.NotBefore)
 	last := s.record.LastError
 	edited := last != nil && last.failure().final() && s.record.Tried != s.asked
-	return until, s.now.Before(until) && !s.want.force && !edited
+	ahead := until.Sub(s.now)
+	return until, ahead > 0 && ahead <= maxRetryAfter && !s.want.force && !edited
 }
 
 // usable reports whether the token may be sent for that purpose.
@@ -254,7 +259,8 @@ func newNonce() string {
 // askedOf digests what shapes a token, beside the purpose that it is bound to.
 func askedOf(c *creds.Credential) string {
 	parts := []string{
-		c.Scope, string(c.AuthStyle), c.ClientSecret.Reveal(), c.Password.Reveal(), c.LoginTemplate.Reveal(),
+		c.Scope, string(c.AuthStyle), c.TokenLifetime.String(),
+		c.ClientSecret.Reveal(), c.Password.Reveal(), c.LoginTemplate.Reveal(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Params)) {
 		parts = append(parts, name, c.Params[name])

@@ -30,6 +30,9 @@ type grantRecord struct {
 	Schema  string `json:"schema"`
 	Refresh *bound `json:"refresh_token,omitempty"`
 	Spare   *bound `json:"spare,omitempty"` // of a second consent, for the day the first is lost
+	// Lost is the refresh token that the provider did not take any more: what was
+	// bought with it, and comes to light in a journal, is better than none.
+	Lost *bound `json:"lost,omitempty"`
 	// Gen counts consents and token requests that brought a token.
 	Gen   int    `json:"gen,omitempty"`
 	Lease *lease `json:"lease,omitempty"`
@@ -133,6 +136,14 @@ func (b *bound) UnmarshalJSON(data []byte) error {
 // secret returns the value if it is for that purpose, else the zero Secret.
 func (b *bound) secret(purpose string) creds.Secret {
 	if b == nil || b.For != purpose {
+		return creds.Secret{}
+	}
+	return creds.NewSecret(b.Value)
+}
+
+// value returns the value, whatever it is for.
+func (b *bound) value() creds.Secret {
+	if b == nil {
 		return creds.Secret{}
 	}
 	return creds.NewSecret(b.Value)

@@ -74,7 +74,7 @@ func elapsed(from, to time.Time) time.Duration {
 // ctx bounds the waiting; never a token request under way, nor what is done with
 // its answer.
 func (r *renewal) renew(ctx context.Context, w want) (tokenRecord, time.Time, error) {
-	var since time.Time
+	since := -1
 	for {
 		if err := r.deliver(); err != nil {
 			return tokenRecord{}, time.Time{}, err
@@ -83,8 +83,8 @@ func (r *renewal) renew(ctx context.Context, w want) (tokenRecord, time.Time, er
 		if err != nil {
 			return tokenRecord{}, time.Time{}, err
 		}
-		if since.IsZero() {
-			since = s.now
+		if since < 0 {
+			since = s.record.Gen
 		}
 		switch d := decide(r.situation(s, w, since)); d.move {
 		case wait:
@@ -165,11 +165,11 @@ func (r *renewal) read(ctx context.Context) (seen, error) {
 	return s, err
 }
 
-func (r *renewal) situation(s seen, w want, since time.Time) situation {
+func (r *renewal) situation(s seen, w want, since int) situation {
 	times := r.timesOf(s.record)
 	return situation{
 		stored: s.version != 0, record: s.record, now: s.now, since: since, age: s.age,
-		watched: r.watch.see(s.record.Lease, s.now, times.gap()), own: r.own,
+		watched: r.watch.see(s.record.Lease, s.at, times.gap()), own: r.own,
 		purpose: r.purpose(), asked: askedOf(r.credential), consent: kinds[r.credential.Authorization].consent,
 		want: w, times: times,
 	}

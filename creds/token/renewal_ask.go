@@ -41,7 +41,7 @@ func (r *renewal) claim(ctx context.Context, s seen, w want, how move) (seen, er
 func (r *renewal) lay(ctx context.Context, s seen, w want, how move, times timings) (seen, error) {
 	next, now := s.record, s.clock(r.now())
 	next.Op = newNonce()
-	next.Lease = &lease{ID: newNonce(), Holder: r.holder, TTL: times.lease.Milliseconds(), Blind: how == claimBlind}
+	next.Lease = &lease{ID: newNonce(), Holder: r.holder, TTL: times.lease.Milliseconds(), Blind: how != claimLease}
 	if w.wanted > 0 {
 		next.WantedUntil = max(next.WantedUntil, toMillis(now.Add(w.wanted)))
 	}
@@ -71,7 +71,7 @@ func (r *renewal) lay(ctx context.Context, s seen, w want, how move, times timin
 	default:
 		s.record, s.version = next, version
 	}
-	if how == claimBlind {
+	if how != claimLease {
 		r.tell(EventBlindClaim)
 	}
 	return s, nil
@@ -154,19 +154,17 @@ func (r *renewal) note(g *grantRecord, failed *failure, now time.Time) {
 	g.LastError, g.Tried = failed.record(now), askedOf(r.credential)
 }
 
-// lost is for an invalid_grant: unless the refresh token has been replaced
-// meanwhile, a spare takes its place; or the grant begins anew where that takes
-// nobody; or a person has to. All of that shows at the next look.
+// lost is for an invalid_grant. Unless the refresh token has been replaced meanwhile,
+// or somebody has claimed over us who will say what came of it, a spare takes its
+// place; or the grant begins anew where that takes nobody; or a person has to. All
+// of that shows at the next look.
 func (r *renewal) lost(ctx context.Context, s seen, spent creds.Secret, failed *failure) error {
 	times, purpose := r.timesOf(s.record), r.purpose()
 	_, _, err := r.conclude(ctx, s, times, times.lease, func(g *grantRecord, now time.Time) bool {
-		if !g.Refresh.secret(purpose).Equal(spent) {
+		if !g.Refresh.secret(purpose).Equal(spent) || g.Lease == nil || g.Lease.ID != r.own.id {
 			return false
 		}
-		if g.Lease != nil && g.Lease.ID == r.own.id {
-			g.Lease = nil
-		}
-		g.Refresh, g.NotBefore = nil, 0
+		g.Lost, g.Refresh, g.Lease, g.NotBefore = g.Refresh, nil, nil, 0
 		switch {
 		case !g.Spare.secret(purpose).IsZero():
 			g.Refresh, g.Spare, g.SpareServes = g.Spare, nil, true

@@ -121,7 +121,7 @@ func (p *purchase) applyConsent(g *grantRecord, now time.Time) bool {
 	}
 	g.Consent = nil
 	if purpose := p.Token.AccessToken.For; p.Spare && p.Refresh != nil && !g.Refresh.secret(purpose).IsZero() {
-		g.Spare = p.Refresh
+		g.Spare, g.SpareServes = p.Refresh, false
 		g.Gen++
 		return true
 	}
@@ -145,7 +145,7 @@ func (r *renewal) handIn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p, err := unseal(r.credential.Name, file, s.record.Refresh.value(), s.record.Consent.parent())
+		p, err := unseal(r.credential.Name, file, s.record.Refresh.value(), s.record.Lost.value(), s.record.Consent.parent())
 		if err != nil {
 			if err := r.journal.remove(r.credential.Name, gen); err != nil {
 				return err
@@ -159,11 +159,4 @@ func (r *renewal) handIn(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (b *bound) value() creds.Secret {
-	if b == nil {
-		return creds.Secret{}
-	}
-	return creds.NewSecret(b.Value)
 }

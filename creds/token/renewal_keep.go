@@ -62,10 +62,11 @@ func (p *purchase) apply(g *grantRecord, now time.Time) bool {
 		return p.applyConsent(g, now)
 	}
 	// A refresh token that still stands there has no better successor than ours. One
-	// that the provider did not replace tells nothing: there the generation must.
+	// that the provider did not replace tells nothing: there the generation must; and
+	// where the token has been given up since, ours is at least worth trying.
 	fits := g.Gen == p.Gen
-	if !p.parent.IsZero() {
-		fits = g.Refresh != nil && creds.NewSecret(g.Refresh.Value).Equal(p.parent) && (fits || p.rotated())
+	if !p.parent.IsZero() && g.Refresh != nil {
+		fits = g.Refresh.value().Equal(p.parent) && (fits || p.rotated())
 	}
 	if !fits {
 		return false
@@ -78,7 +79,7 @@ func (p *purchase) apply(g *grantRecord, now time.Time) bool {
 }
 
 func (p *purchase) rotated() bool {
-	return p.Refresh != nil && !creds.NewSecret(p.Refresh.Value).Equal(p.parent)
+	return p.Refresh != nil && !p.Refresh.value().Equal(p.parent)
 }
 
 // serve makes the purchase's token the one that is served.
@@ -87,7 +88,7 @@ func (p *purchase) serve(g *grantRecord, now time.Time) {
 	token := p.Token
 	token.Gen = g.Gen
 	g.Token, g.Asked, g.Lease, g.RotatedAt = &token, p.Asked, nil, toMillis(now)
-	g.Fails, g.NotBefore, g.LastError, g.Tried = 0, 0, nil, ""
+	g.Fails, g.NotBefore, g.LastError, g.Tried, g.Lost = 0, 0, nil, "", nil
 	if !token.usable(token.AccessToken.For, now) {
 		f := badResponse(0, "the token has expired before it could be used")
 		g.Fails, g.NotBefore, g.LastError = 1, toMillis(now.Add(pauseAfter(6, f))), f.record(now)
@@ -103,7 +104,7 @@ func (r *renewal) keep(p *purchase) (seen, error) {
 		}
 	}
 	r.pending = p
-	return r.write(p)
+	return r.write(p, p.times.lease+p.times.rescue)
 }
 
 // deliver writes what an earlier call has bought and could not write.
@@ -111,17 +112,17 @@ func (r *renewal) deliver() error {
 	if r.pending == nil {
 		return nil
 	}
-	_, err := r.write(r.pending)
+	_, err := r.write(r.pending, 0)
 	return err
 }
 
-// write writes a purchase, trying for as long as its lease keeps others away and
+// write writes a purchase: at first, for as long as its lease keeps others away and
 // they would watch after that. It belongs to nobody's context: the refresh token
 // that it holds may be the only one.
-func (r *renewal) write(p *purchase) (seen, error) {
+func (r *renewal) write(p *purchase, patience time.Duration) (seen, error) {
 	ctx := context.Background()
 	rescued := false
-	s, applied, err := r.conclude(ctx, p.from, p.times, p.times.lease+p.times.rescue, func(g *grantRecord, now time.Time) bool {
+	s, applied, err := r.conclude(ctx, p.from, p.times, patience, func(g *grantRecord, now time.Time) bool {
 		rescued = g.Lease == nil || g.Lease.ID != p.lease
 		return p.apply(g, now)
 	})
@@ -170,8 +171,8 @@ func (r *renewal) conclude(ctx context.Context, base seen, times timings, patien
 				continue
 			}
 		}
-		if elapsed(begun, r.now()) > patience {
-			return base, false, err
+		if elapsed(begun, r.now()) >= patience {
+			return base, false, errors.Join(err, lookErr)
 		}
 		// Shorter than settle, so that one who claims over us hears of it.
 		if err := r.pause(ctx, times.settle/3+rand.N(times.settle/3)); err != nil {
