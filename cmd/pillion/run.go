@@ -226,11 +226,11 @@ func (d *daemon) openCredentials(ctx context.Context) error {
 	d.store = store
 	d.live = &creds.Live{Store: countedStore{store, d.metrics}, OnChange: d.credentialsChanged}
 	d.live.Names = c.names()
-	d.repairIndex(ctx)
 	if err := d.live.Reload(ctx); err != nil {
 		return fmt.Errorf("reading the credentials: %w", err)
 	}
 	d.logSkippedOnce()
+	d.repairIndex(ctx) // for those that run: a start reads everything
 	return nil
 }
 
