@@ -51,6 +51,32 @@ var rows = []row{
 	{name: "the same, the provider with a leeway of a minute", dieInside: 0.1, leeway: time.Minute, want: expectation{deathInside: true}},
 }
 
+// TestFleet is the short form: two processes with ten sidecars each, tokens that live
+// for a few seconds, and all that may go wrong at once.
+func TestFleet(t *testing.T) {
+	s := size{processes: 2, sidecars: 20, life: 5 * time.Second, run: 15 * time.Second}
+	for _, r := range []row{
+		{
+			name: "every sidecar a refresher, which crash", crash: 0.1,
+			faults: credstest.OIDCFaults{Unavailable: 0.2}, want: expectation{outages: true},
+		},
+		{
+			name: "2 refreshers and 18 readers over a Vault that loses answers, tokens revoked", refreshers: 2,
+			lost: 0.2, revokeEvery: 7 * time.Second, want: expectation{outages: true},
+		},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			result := r.runs(t, s)
+			result.check(t)
+			var line strings.Builder
+			writeHead(&line, s)
+			result.write(&line)
+			t.Logf("\n%s%s", line.String(), result.notes())
+		})
+	}
+}
+
 // TestFleetTable is `make fleet`: 200 sidecars in 8 processes, a minute a row. With
 // PILLION_FLEET_ROWS=text only rows with that in their names run.
 func TestFleetTable(t *testing.T) {
