@@ -72,7 +72,8 @@ func elapsed(from, to time.Time) time.Duration {
 // only a person can help), creds.ErrNoProgress, creds.ErrStoreUnavailable, or ctx's.
 //
 // ctx bounds the waiting; never a token request under way, nor what is done with
-// its answer.
+// its answer. With an error, too, the record is what tokens/NAME ought to be, where
+// that was seen: its Schema is set then.
 func (r *renewal) renew(ctx context.Context, w want) (tokenRecord, time.Time, error) {
 	since := -1
 	for {
@@ -122,19 +123,16 @@ func (r *renewal) end(ctx context.Context, s seen, d decision) (tokenRecord, tim
 	// Whoever wrote grants/NAME may have died before tokens/NAME. A store that does
 	// not let us repair that takes nothing away from the token that we have.
 	_ = r.repair(ctx)
-	if err != nil {
-		return tokenRecord{}, s.now, err
-	}
-	return *s.record.Token, s.now, nil
+	return r.project(s), s.now, err
 }
 
 // bought is the end of a renewal whose own request has brought what s holds.
 func (r *renewal) bought(s seen) (tokenRecord, time.Time, error) {
 	if t := s.record.Token; t.usable(r.purpose(), s.now) {
-		return *t, s.now, nil
+		return r.project(s), s.now, nil
 	}
 	f := s.record.LastError.failure()
-	return tokenRecord{}, s.now, f.tokenError(r.credential.Name, max(0, fromMillis(s.record.NotBefore).Sub(s.now)))
+	return r.project(s), s.now, f.tokenError(r.credential.Name, max(0, fromMillis(s.record.NotBefore).Sub(s.now)))
 }
 
 // look reads the grant and the store's clock.
