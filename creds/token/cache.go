@@ -2,172 +2,103 @@ package token
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"pillion/creds"
 )
 
-// cache is the Source that keeps a grant's token in this process.
-//
-//	issued            refreshAt                    unusableAt  expires
-//	  |---- serve it ----|-- serve it, and refresh behind --|--- ask and wait ---
-//
-// At most one token request is under way, on a context of its own, and all who
-// need its answer wait for it, each with their own. Nothing runs while nobody
-// asks: refreshing ahead is started by use.
+// cache is the Source that keeps a grant's token in this process: for a credential
+// whose token is not shared, each of its flights is one token request.
 type cache struct {
-	credential string
-	kind       creds.AuthorizationType
-	grant      grant
-	build      func(answer) creds.Authorization
-	now        func() time.Time
-	timeout    time.Duration
-	ahead      float64 // share of the lifetime that is left when it is refreshed
-	onEvent    func(Event)
+	*pocket
+	kind    creds.AuthorizationType
+	grant   grant
+	timeout time.Duration
+	ahead   float64 // share of the lifetime that is left when it is refreshed
+	onEvent func(Event)
 
-	current atomic.Pointer[held] // read without mu; written under it
-
-	mu        sync.Mutex
-	flight    *flight // the token request under way
-	last      *failure
-	fails     int
-	notBefore time.Time // no attempt before
-	forced    time.Time // the last refresh that a 401 forced
-	closed    bool
-	gone      chan struct{} // closed by Close
+	last *failure // under mu
 }
 
 var _ Source = (*cache)(nil)
 
-// forcedEvery keeps an upstream that answers 401 to everything from turning each
-// of its answers into a token request.
-const forcedEvery = 30 * time.Second
+// request does one token request. Its context is nobody's: the first caller to
+// leave must not take the token away from the others.
+func (s *cache) request(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	started := s.now()
+	got, err := s.grant(ctx, proof{})
+	event, ok := s.land(f, got, err, started)
+	if ok && s.onEvent != nil {
+		s.onEvent(event)
+	}
+	close(f.done)
+}
 
-// Authorization implements Source. With a good token it takes no lock and
-// allocates nothing.
-func (s *cache) Authorization(ctx context.Context) (*creds.Authorization, error) {
+// land takes over what the token request brought. It reports false if nobody is
+// to know of it any more.
+func (s *cache) land(f *flight, got answer, err error, started time.Time) (Event, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flight = nil
+	if s.closed {
+		f.err = s.changed()
+		return Event{}, false
+	}
 	now := s.now()
-	if h := s.current.Load(); h.usable(now) {
-		if !before(now, h.refreshAt) {
-			s.refreshBehind(now)
-		}
-		return h.authorization, nil
+	event := Event{Credential: s.credential, Grant: s.kind, Took: now.Sub(started)}
+	var next *held
+	if err == nil {
+		next, err = s.hold(got, started, now)
 	}
-	f, err := s.join(now)
 	if err != nil {
-		return nil, err
+		failed := asFailure(err)
+		pause := max(backoff(s.fails, failed.final()), min(failed.retryAfter, maxRetryAfter))
+		s.last = failed
+		s.fail(f, now.Add(pause), now, func(retryAfter time.Duration) error { return failed.tokenError(s.credential, retryAfter) })
+		event.Result, event.Reason, event.Status = Failure, failed.reason, failed.status
+		event.Code, event.Detail = failed.code, failed.detail
+		return event, true
 	}
-	return s.wait(ctx, f)
+	s.take(f, next)
+	s.last = nil
+	event.Result, event.Token = Success, next.authorization.Token
+	event.Issued, event.Expires = next.authorization.Issued, next.authorization.Expires
+	return event, true
 }
 
-// Refused implements Source.
-func (s *cache) Refused(ctx context.Context, fingerprint string) (*creds.Authorization, error) {
-	f, newer, err := s.force(s.now(), fingerprint)
-	if newer != nil || err != nil {
-		return newer, err
+// hold makes a held of an answer to a request sent at started; the provider's
+// clock began to run before we had the answer. The caller holds mu.
+func (s *cache) hold(got answer, started, now time.Time) (*held, error) {
+	issued, expires := started, started.Add(got.lifetime)
+	old := s.current.Load()
+	same := old != nil && old.token.Equal(got.token)
+	if same {
+		issued = old.authorization.Issued
+		// The token itself has not changed, so what it says of its end has not
+		// either; and an expires_in of 0 prolongs nothing.
+		if got.basis == fromJWT || got.basis == denied {
+			expires = old.authorization.Expires
+		}
 	}
-	authorization, err := s.wait(ctx, f)
-	var unavailable *creds.TokenError
-	switch {
-	case errors.As(err, &unavailable):
-		return nil, fmt.Errorf("%w: %w", creds.ErrNoProgress, err)
-	case err != nil:
-		return nil, err
-	case authorization.Token == fingerprint:
-		return nil, creds.ErrNoProgress
+	life := expires.Sub(started)
+	h := s.newHeld(got.token, issued, expires, life)
+	h.refreshAt = expires.Add(-time.Duration(float64(life) * s.ahead))
+	if !h.usable(now) {
+		return nil, badResponse(0, "the token has expired before it could be used")
 	}
-	return authorization, nil
-}
-
-// refreshBehind starts a refresh that nobody waits for, unless one must not.
-func (s *cache) refreshBehind(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// Another caller's may have landed between our look and the lock.
-	if h := s.current.Load(); h.usable(now) && before(now, h.refreshAt) {
-		return
+	if same && expires.Sub(old.authorization.Expires) <= sameExpiry {
+		h.refreshAt = unchangedRefreshAt(now, expires, h.unusableAt)
 	}
-	if s.closed || s.flight != nil || before(now, s.notBefore) {
-		return
-	}
-	s.start()
-}
-
-// join returns the token request that brings the next token.
-func (s *cache) join(now time.Time) (*flight, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.joinLocked(now)
-}
-
-func (s *cache) joinLocked(now time.Time) (*flight, error) {
-	switch {
-	case s.closed:
-		return nil, s.changed()
-	case s.flight != nil:
-		return s.flight, nil
-	}
-	if h := s.current.Load(); h.usable(now) && before(now, h.refreshAt) {
-		return landed(h.authorization), nil
-	}
-	if before(now, s.notBefore) {
-		return nil, s.last.tokenError(s.credential, s.notBefore.Sub(now))
-	}
-	return s.start(), nil
-}
-
-// force returns a newer authorization than the refused one if there is one, else
-// the token request that may bring it.
-func (s *cache) force(now time.Time, fingerprint string) (*flight, *creds.Authorization, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := s.current.Load()
-	switch {
-	case s.closed:
-		return nil, nil, fmt.Errorf("%w: %w", creds.ErrNoProgress, s.changed())
-	case h.usable(now) && h.authorization.Token != fingerprint:
-		return nil, h.authorization, nil
-	case s.flight != nil:
-		return s.flight, nil, nil
-	case before(now, s.notBefore):
-		return nil, nil, fmt.Errorf("%w: %w", creds.ErrNoProgress, s.last.tokenError(s.credential, s.notBefore.Sub(now)))
-	case h.usable(now) && !s.forced.IsZero() && before(now, s.forced.Add(forcedEvery)):
-		return nil, nil, creds.ErrNoProgress
-	}
-	s.forced = now
-	return s.start(), nil, nil
-}
-
-// wait waits for f as long as ctx and the credential last.
-func (s *cache) wait(ctx context.Context, f *flight) (*creds.Authorization, error) {
-	select {
-	case <-f.done:
-		return f.authorization, f.err
-	default:
-	}
-	select {
-	case <-f.done:
-		return f.authorization, f.err
-	case <-s.gone:
-		return nil, s.changed()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for a token of %s: %w", s.credential, ctx.Err())
-	}
+	return h, nil
 }
 
 // State implements Source.
 func (s *cache) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	state := State{Status: StatusNone, Failures: s.fails, NextAttempt: s.notBefore}
-	if h := s.current.Load(); h.usable(s.now()) {
-		state.Status = StatusOK
-		state.Token, state.Issued, state.Expires = h.authorization.Token, h.authorization.Issued, h.authorization.Expires
-	}
+	state := s.state(s.now())
 	if s.last != nil {
 		state.Status = StatusDegraded
 		if s.last.final() {
@@ -176,20 +107,4 @@ func (s *cache) State() State {
 		state.LastError, state.Detail = s.last.tokenError(s.credential, max(0, s.notBefore.Sub(s.now()))), s.last.detail
 	}
 	return state
-}
-
-// Close implements Source. A token request under way is left to end by itself: a
-// provider that rotates may already have acted on it.
-func (s *cache) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.closed = true
-		s.current.Store(nil)
-		close(s.gone)
-	}
-}
-
-func (s *cache) changed() error {
-	return &creds.TokenError{Credential: s.credential, Reason: ReasonChanged, RetryAfter: time.Second}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"pillion/creds"
@@ -20,7 +21,9 @@ func (r *Report) say(format string, args ...any) {
 }
 
 // Check tries c out: for a grant it does one real token request, past cache and
-// back-off and without an Event, and tells how that went.
+// back-off and without an Event, and tells how that went. Where that would spend a
+// person's consent it asks nobody, and says so: the refresh token belongs to the
+// process that keeps the grant's record.
 func (k *Keeper) Check(ctx context.Context, c *creds.Credential) Report {
 	var report Report
 	sent, err := Describe(c)
@@ -30,11 +33,14 @@ func (k *Keeper) Check(ctx context.Context, c *creds.Credential) Report {
 	}
 	found, _ := kindOf(c) // Describe has asked already
 	report.OK = true
-	if found.grant != nil {
+	switch {
+	case found.consent:
+		k.checkConsent(c, &report)
+	case found.grant != nil:
 		k.checkGrant(ctx, c, found, &report)
-		if !report.OK {
-			return report
-		}
+	}
+	if !report.OK {
+		return report
 	}
 	if len(sent) == 0 {
 		report.say("requests to %s carry nothing: the type is %s", c.URL, c.Authorization)
@@ -48,10 +54,22 @@ func (k *Keeper) Check(ctx context.Context, c *creds.Credential) Report {
 	return report
 }
 
+// checkConsent looks at what can be looked at without a token request.
+func (k *Keeper) checkConsent(c *creds.Credential, report *Report) {
+	if f := k.endpoint().ready(c); f != nil {
+		report.OK = false
+		report.say("no token can be asked for: %s", f.words())
+		report.say("%s", Advice(f.reason, f.code))
+		return
+	}
+	report.say("no token was asked for: each request spends the refresh token, so only the refresher that keeps it may")
+	report.say("to renew the token: pillion credential refresh %s; to consent anew: pillion credential connect %s", c.Name, c.Name)
+}
+
 func (k *Keeper) checkGrant(ctx context.Context, c *creds.Credential, found kind, report *Report) {
 	ctx, cancel := context.WithTimeout(ctx, k.timeout())
 	defer cancel()
-	report.say("asking %s for a token (%s, client id %q, secret in the %s)", withoutQuery(c.AccessTokenURL), c.Authorization, c.ClientID, styleOf(c))
+	report.say("asking %s for a token (%s)", withoutQuery(c.AccessTokenURL), strings.Join(asker(c), ", "))
 	started := k.now()
 	got, err := found.grant(c, k.endpoint())(ctx, proof{})
 	took := k.now().Sub(started).Round(time.Millisecond)
@@ -73,7 +91,7 @@ func Describe(c *creds.Credential) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := headerOf("Authorization", c.Prefix())
+	own := headerOf(c.TokenHeader(), c.Prefix())
 	if found.static != nil {
 		own = found.static(c)
 	}
@@ -120,7 +138,7 @@ func Advice(reason, code string) string {
 	case ReasonInvalidClient:
 		return "check client id and client secret; if they are right, try the other auth style (header or body)"
 	case ReasonInvalidGrant:
-		return "the provider does not accept this grant: check the credential there, or connect it again"
+		return "the provider does not take what it was sent: check user name and password, or connect the credential again"
 	case ReasonOther4xx:
 		return "the provider refuses the request: check the access token URL and the parameters"
 	case ReasonServer5xx:
@@ -136,7 +154,9 @@ func Advice(reason, code string) string {
 	case ReasonForbiddenTarget:
 		return "check the access token URL: it must be https, and its address one that pillion may connect to (upstream.allow)"
 	case ReasonUnsupported:
-		return "choose another authorization type, or a newer build of pillion"
+		return "choose another authorization type: pillion credential set --help lists them"
+	case ReasonNoRefresher:
+		return "see that a refresher runs (refresher.enabled: true) and uses this credential; its log says more"
 	case ReasonChanged:
 		return "the credential was edited meanwhile: repeat the request"
 	}
@@ -165,6 +185,8 @@ func (b basis) String() string {
 		return "by expires_in"
 	case fromJWT:
 		return "by the token itself: a JWT's exp minus iat"
+	case configured:
+		return "by token_lifetime of the credential: the answer has no expires_in that can be read"
 	case denied:
 		return "assumed: expires_in is 0 or less"
 	}
@@ -176,6 +198,22 @@ func typeWords(kind string) string {
 		return ""
 	}
 	return ", type " + kind
+}
+
+// asker says who asks for a token, and how.
+func asker(c *creds.Credential) []string {
+	parts := []string{string(c.Authorization)}
+	if c.Username != "" {
+		parts = append(parts, fmt.Sprintf("user name %q", c.Username))
+	}
+	switch {
+	case c.ClientID == "":
+	case c.ClientSecret.IsZero():
+		parts = append(parts, fmt.Sprintf("client id %q, without a secret", c.ClientID))
+	default:
+		parts = append(parts, fmt.Sprintf("client id %q, secret in the %s", c.ClientID, styleOf(c)))
+	}
+	return parts
 }
 
 func styleOf(c *creds.Credential) string {

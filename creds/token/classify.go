@@ -28,13 +28,16 @@ const (
 	ReasonRedirect        = "redirect"
 	ReasonForbiddenTarget = "forbidden_target"
 
-	// The last two come without a token request, and so never in an Event.
+	// The last three come without a token request, and so never in an Event.
 
-	// ReasonUnsupported: this build lacks the type of authorization.
+	// ReasonUnsupported: no such type of authorization is known here.
 	ReasonUnsupported = "unsupported"
 	// ReasonChanged: the credential was edited or removed while its token was
 	// asked for. What came of that is thrown away; match the request again.
 	ReasonChanged = "changed"
+	// ReasonNoRefresher: this process may not ask for tokens, and none that may has
+	// brought one in time.
+	ReasonNoRefresher = "no_refresher"
 )
 
 // Reasons returns those that an Event may have, so that every series of a metric
@@ -56,6 +59,8 @@ type failure struct {
 	// unknown: the request may have reached the provider, and it may have acted on
 	// it: a refresh token that rotates must not be sent again at once.
 	unknown bool
+	// refresh is the next refresh token, of an answer without a usable access token.
+	refresh creds.Secret
 }
 
 func (f *failure) Error() string { return f.reason }
@@ -108,6 +113,9 @@ func classifyAnswer(status int, code string) *failure {
 		f.reason = ReasonInvalidGrant
 	case f.code == "invalid_client":
 		f.reason = ReasonInvalidClient
+	case f.code == "server_error" && status == http.StatusUnauthorized:
+		// ServiceNow, of a wrong client, user or refresh token alike.
+		f.reason, f.detail = ReasonInvalidClient, "the provider calls it an error of its own, with a status that says otherwise: client, user or refresh token are wrong"
 	case f.code == "server_error", f.code == "temporarily_unavailable":
 		f.reason = ReasonServer5xx
 	case f.code != "":

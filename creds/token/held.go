@@ -6,11 +6,11 @@ import (
 	"pillion/creds"
 )
 
-// held is a token that the cache keeps. It never changes.
+// held is a token at hand. It never changes.
 type held struct {
 	token         creds.Secret
 	authorization *creds.Authorization
-	refreshAt     time.Time // from here on a use starts a refresh
+	refreshAt     time.Time // from here on a use starts a flight ahead
 	unusableAt    time.Time // from here on it is not sent
 }
 
@@ -26,39 +26,24 @@ const (
 	sameExpiry = 5 * time.Second
 )
 
+func marginOf(life time.Duration) time.Duration { return min(margin, life/10) }
+
+// newHeld makes a held of a token that lives until expires; life is what was left
+// when it came.
+func (p *pocket) newHeld(token creds.Secret, issued, expires time.Time, life time.Duration) *held {
+	authorization := p.build(token)
+	authorization.Token, authorization.Issued, authorization.Expires = token.Fingerprint(), issued, expires
+	return &held{token: token, authorization: &authorization, unusableAt: expires.Add(-marginOf(life))}
+}
+
 // usable reports whether it may be sent. A nil *held is not.
 func (h *held) usable(now time.Time) bool { return h != nil && before(now, h.unusableAt) }
 
-// hold makes a held of an answer to a request sent at started; the provider's
-// clock began to run before we had the answer. The caller holds mu.
-func (s *cache) hold(got answer, started, now time.Time) (*held, error) {
-	issued, expires := started, started.Add(got.lifetime)
-	old := s.current.Load()
-	same := old != nil && old.token.Equal(got.token)
-	if same {
-		issued = old.authorization.Issued
-		// The token itself has not changed, so what it says of its end has not
-		// either; and an expires_in of 0 prolongs nothing.
-		if got.basis == fromJWT || got.basis == denied {
-			expires = old.authorization.Expires
-		}
-	}
-	life := expires.Sub(started)
-	h := &held{
-		token:      got.token,
-		unusableAt: expires.Add(-min(margin, life/10)),
-		refreshAt:  expires.Add(-time.Duration(float64(life) * s.ahead)),
-	}
-	if !h.usable(now) {
-		return nil, badResponse(0, "the token has expired before it could be used")
-	}
-	if same && expires.Sub(old.authorization.Expires) <= sameExpiry {
-		h.refreshAt = unchangedRefreshAt(now, expires, h.unusableAt)
-	}
-	authorization := s.build(got)
-	authorization.Token, authorization.Issued, authorization.Expires = got.token.Fingerprint(), issued, expires
-	h.authorization = &authorization
-	return h, nil
+// again returns h with another time of its next flight.
+func (h *held) again(refreshAt time.Time) *held {
+	next := *h
+	next.refreshAt = refreshAt
+	return &next
 }
 
 // unchangedRefreshAt is when to ask again after a refresh that brought the same

@@ -38,13 +38,25 @@ type Keeper struct {
 	// must not call the Keeper.
 	Current func(name string) (*creds.Credential, bool)
 
+	// Store returns the store that holds the records of the credential called name,
+	// and so its token, which all processes over that store share. If nil, this
+	// process asks for tokens of its own and keeps them to itself.
+	Store func(name string) creds.Store
+
+	// Refresher renews what is shared. If nil, this process only reads it, and
+	// rings for one that renews.
+	Refresher *Refresher
+
 	// entries finds an entry by its *creds.Credential: the hot path, without a
 	// lock. names, under mu, holds the same entries and keeps them to one a name.
 	entries sync.Map
 
 	mu    sync.Mutex
 	names map[string]*entry
-	ahead float64 // drawn once a process, so that sidecars do not refresh together
+
+	// Drawn once a process, so that a fleet does not come as one: the share of a
+	// token's life that is left when it is renewed here, or read.
+	ahead, reread float64
 }
 
 // entry is a credential and its Source.
@@ -173,28 +185,61 @@ func (k *Keeper) wrap(c *creds.Credential) (Source, error) {
 		}
 		return static{authorization}, nil
 	}
-	build := func(got answer) creds.Authorization {
-		return *withHeaders(c, headerOf("Authorization", c.Prefix()+got.token.Reveal()))
+	p := &pocket{
+		credential: c.Name,
+		now:        k.now,
+		build:      func(token creds.Secret) creds.Authorization { return *withHeaders(c, tokenField(c, token)) },
+		gone:       make(chan struct{}),
 	}
 	// The prefix and the extra headers cannot change under a token: check them now.
-	probe := build(answer{})
+	probe := p.build(creds.Secret{})
 	if err := checkFields(c, &probe); err != nil {
 		return nil, err
 	}
+	k.draw()
+	if k.Store == nil || c.Unshared {
+		return k.newCache(p, c, found), nil
+	}
+	return k.newShared(p, c)
+}
+
+// draw draws where this process renews ahead, and where it reads. The caller holds mu.
+func (k *Keeper) draw() {
 	if k.ahead == 0 {
 		k.ahead = 0.35 + 0.25*rand.Float64()
 	}
-	return &cache{
-		credential: c.Name,
-		kind:       c.Authorization,
-		grant:      found.grant(c, k.endpoint()),
-		build:      build,
-		now:        k.now,
-		timeout:    k.timeout(),
-		ahead:      k.ahead,
-		onEvent:    k.OnEvent,
-		gone:       make(chan struct{}),
-	}, nil
+	if k.reread == 0 {
+		k.reread = 0.08 + 0.22*rand.Float64()
+	}
+}
+
+func (k *Keeper) newCache(p *pocket, c *creds.Credential, found kind) *cache {
+	s := &cache{
+		pocket:  p,
+		kind:    c.Authorization,
+		grant:   found.grant(c, k.endpoint()),
+		timeout: k.timeout(),
+		ahead:   k.ahead,
+		onEvent: k.OnEvent,
+	}
+	s.run = s.request
+	return s
+}
+
+func (k *Keeper) newShared(p *pocket, c *creds.Credential) (*shared, error) {
+	store := k.Store(c.Name)
+	if store == nil { // it was removed since it was matched
+		return nil, p.changed()
+	}
+	s := &shared{pocket: p, purpose: purposeOf(c), share: k.ahead}
+	s.run = s.fly
+	if k.Refresher != nil {
+		s.fetch, s.limit = k.Refresher.fetcher(c), refresherLimit
+		return s, nil
+	}
+	r := &reader{credential: c.Name, purpose: s.purpose, store: store, bell: &bell{store: store, credential: c.Name, now: k.now}}
+	s.share, s.fetch, s.limit, s.silence = k.reread, r.fetch, readerLimit, r.bell.silence
+	return s, nil
 }
 
 func (k *Keeper) endpoint() endpoint { return endpoint{http: k.HTTP, now: k.now} }
