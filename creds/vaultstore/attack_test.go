@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,6 +103,11 @@ func TestAttack41And42(t *testing.T) {
 		words      string
 	}{
 		{"sealed", func(t *testing.T, o *outage) { o.vault.Seal(t) }, func(t *testing.T, o *outage) { o.vault.Unseal(t) }, stale, "is sealed: unseal it"},
+		{"slow", func(_ *testing.T, o *outage) { o.lossy.Delay(time.Second) }, func(_ *testing.T, o *outage) { o.lossy.Delay(0) }, stale, "did not answer within 500ms"},
+		{"our token and our role gone", func(t *testing.T, o *outage) {
+			o.vault.Do(t, o.vault.Root, http.MethodDelete, "auth/approle/role/"+o.mount(), nil)
+			o.now = o.now.Add(2 * time.Hour) // a batch token lives on without its role
+		}, nil, denied, "refuses the login at auth/approle/login"},
 		{"frozen", func(t *testing.T, o *outage) { o.vault.Freeze(t) }, func(t *testing.T, o *outage) { o.vault.Thaw(t) }, stale, "did not answer within 500ms"},
 		{"5xx", answering(502), nil, stale, "has a problem of its own (status 502)"},
 		{"quota", answering(429), nil, stale, "takes no more requests now"},
@@ -113,8 +120,9 @@ func TestAttack41And42(t *testing.T) {
 		{"mount gone", func(t *testing.T, o *outage) { o.vault.Unmount(t, o.mount()) }, nil, denied, "nothing mounted at"},
 		{"store emptied", func(t *testing.T, o *outage) { o.vault.Unmount(t, o.mount()); o.vault.MountAt(t, o.mount()) }, nil, denied, "the index and every credential that it named are gone"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run("41 "+c.name, func(t *testing.T) {
 			o := newOutage(t, credstest.SharedVault(t))
+			forGood := c.name == "mount gone" || c.name == "store emptied" || c.name == "our token and our role gone"
 			c.begin(t, o)
 			if c.end == nil {
 				c.end = func(_ *testing.T, o *outage) { o.lossy.Answer(nil) }
@@ -128,12 +136,17 @@ func TestAttack41And42(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("%v does not say %q", err, c.words)
 			}
-			o.serves(t, "at first", true)
-			_ = o.poll(t, c.limit-3*time.Minute)
-			o.serves(t, "within the limit", true)
-			_ = o.poll(t, 4*time.Minute)
-			o.serves(t, "after the limit", false)
-			if c.name == "mount gone" || c.name == "store emptied" {
+			t.Run("42 for a bounded time", func(t *testing.T) {
+				o.serves(t, "at first", true)
+				if since, why := o.live.Stale(); since.IsZero() || why == nil {
+					t.Errorf("stale since %v, because of %v", since, why)
+				}
+				_ = o.poll(t, c.limit-4*time.Minute)
+				o.serves(t, "within the limit", true)
+				_ = o.poll(t, 5*time.Minute)
+				o.serves(t, "after the limit", false)
+			})
+			if forGood {
 				return
 			}
 			c.end(t, o)
@@ -141,6 +154,9 @@ func TestAttack41And42(t *testing.T) {
 				t.Errorf("after it: %v", err)
 			}
 			o.serves(t, "after it", true)
+			if since, _ := o.live.Stale(); !since.IsZero() {
+				t.Error("it still says stale")
+			}
 		})
 	}
 }
@@ -155,6 +171,10 @@ func answering(status int) func(*testing.T, *outage) {
 
 // Killed, and started again with its data: recovered at the next poll.
 func TestAttack41Killed(t *testing.T) {
+	t.Run("41 killed, and started again", killed)
+}
+
+func killed(t *testing.T) {
 	vault := credstest.VaultSetup{Keep: true}.Start(t)
 	o := newOutage(t, vault)
 	vault.Kill(t)
@@ -183,6 +203,10 @@ func TestAttack41WrongSettings(t *testing.T) {
 	defer web.Close()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	defer untrusted.Close()
 	for _, c := range []struct {
 		name, token string
 		config      Config
@@ -191,6 +215,7 @@ func TestAttack41WrongSettings(t *testing.T) {
 		{"nobody at the address", token, Config{Address: gone.URL, Mount: mount}, "cannot be reached (connection refused)"},
 		{"no such name", token, Config{Address: "http://vault.invalid", Mount: mount}, "its name cannot be resolved"},
 		{"no Vault", token, Config{Address: web.URL, Mount: mount}, "is not a Vault (status 404): correct store.vault.address"},
+		{"a certificate of somebody else", token, Config{Address: untrusted.URL, Mount: mount}, "has a certificate of an authority that is not trusted here"},
 		{"no TLS", token, Config{Address: strings.Replace(vault.Addr, "http", "https", 1), Mount: mount}, "does not speak TLS there"},
 		{"missing mount", vault.Root, Config{Address: vault.Addr, Mount: "nothing-here"}, "has nothing mounted at nothing-here/"},
 		{"missing mount, as a reader", token, Config{Address: vault.Addr, Mount: "nothing-here"}, "has nothing mounted at nothing-here/ that this login may see"},
@@ -199,7 +224,7 @@ func TestAttack41WrongSettings(t *testing.T) {
 		{"below the mount", vault.Root, Config{Address: vault.Addr, Mount: mount + "/team"}, "write the mount there, and what is below it into store.vault.prefixes"},
 		{"a prefix of others", token, Config{Address: vault.Addr, Mount: mount, Prefixes: []string{"team-b"}}, ""},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run("41 "+c.name, func(t *testing.T) {
 			cl := client(t, c.config, getenvToken(c.token))
 			live := &creds.Live{Store: cl.Stores()[0]}
 			err := live.Reload(t.Context())
@@ -218,6 +243,33 @@ func TestAttack41WrongSettings(t *testing.T) {
 // A policy that denies one path names it, and takes nothing else down; nor does a
 // malformed record, or one of a newer schema (case 43).
 func TestAttack43(t *testing.T) {
+	t.Run("43 bad records among good ones", badRecords)
+	t.Run("43 an empty store allows nothing", emptyStore)
+}
+
+// A store without credentials, and a list of names that are not there, are no leave
+// to use others: every request then has no credential.
+func emptyStore(t *testing.T) {
+	vault := credstest.SharedVault(t)
+	mount, policy := reader(t, vault)
+	mustSave(t, client(t, Config{Address: vault.Addr, Mount: mount, Prefixes: []string{"others"}}, getenvToken(vault.Root)).Store("others"), basic("a"))
+	c := client(t, Config{Address: vault.Addr, Mount: mount}, getenvToken(vault.Token(t, policy)))
+	target, err := creds.ParseTarget("https://a.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][]string{nil, {"nowhere"}} {
+		live := &creds.Live{Store: c.Store(""), Names: names}
+		if err := live.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := live.Table().Match(target); live.Table().Len() != 0 || err == nil {
+			t.Errorf("%d credentials, %v", live.Table().Len(), err)
+		}
+	}
+}
+
+func badRecords(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	mount := vault.Mount(t)
 	admin := rooted(t, vault, vault.Addr, mount)

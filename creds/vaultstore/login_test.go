@@ -201,9 +201,15 @@ func TestOperatorsToken(t *testing.T) {
 	fails(t, canRead(t, client(t, config, environment("VAULT_ADDR", vault.Addr, "VAULT_TOKEN", credstest.Canary("token").Reveal()))), "does not accept the token of VAULT_TOKEN")
 }
 
-// Case 44: a token that was revoked, or that ends, is followed by one new login;
-// batch tokens, which cannot be renewed, included.
-func TestLoginAgain(t *testing.T) {
+// A token of our own that ends, was revoked, or can be neither renewed nor replaced.
+func TestAttack44(t *testing.T) {
+	t.Run("44 a new login at two thirds of its life", loginAgain)
+	t.Run("44 revoked", revoked)
+	t.Run("44 replaced ahead, between requests", keptLoggedIn)
+}
+
+// Batch tokens, which cannot be renewed, are followed by one new login.
+func loginAgain(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	mount, policy := reader(t, vault)
 	roleID, secretID := vault.AppRole(t, mount, policy)
@@ -256,7 +262,7 @@ func TestLoginAgain(t *testing.T) {
 }
 
 // A token that Vault forgets is told by "invalid token", once a request.
-func TestRevokedToken(t *testing.T) {
+func revoked(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	mount, policy := reader(t, vault)
 	roleID, secretID := vault.AppRole(t, mount, policy)
@@ -273,7 +279,7 @@ func TestRevokedToken(t *testing.T) {
 }
 
 // KeepLoggedIn logs in ahead of the end, without a request.
-func TestKeepLoggedIn(t *testing.T) {
+func keptLoggedIn(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	mount, policy := reader(t, vault)
 	roleID, secretID := vault.AppRole(t, mount, policy)
