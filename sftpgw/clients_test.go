@@ -1,0 +1,191 @@
+package sftpgw
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/creds"
+	"pillion/creds/credstest"
+)
+
+// The command lines that users are told, word for word. $KH is the published
+// known_hosts, $CONFIG the ssh_config, $PORT the gateway's port and $PROXY its
+// HTTP side. Each puts the file "up" to the server under the name "to".
+var clientCommands = []struct{ name, needs, command string }{
+	{"sftp by name", "sftp", `sftp -o UserKnownHostsFile=$KH -P $PORT -b batch acme@127.0.0.1`},
+	{"sftp by host", "sftp", `sftp -o UserKnownHostsFile=$KH -P $PORT -b batch sftp.acme.example@127.0.0.1`},
+	{"sftp by host and port", "sftp", `sftp -o UserKnownHostsFile=$KH -P $PORT -o User=sftp.acme.example:22 -b batch 127.0.0.1`},
+	{"sftp by URL", "sftp", `sftp -o UserKnownHostsFile=$KH -b batch sftp://sftp.acme.example%3A22@127.0.0.1:$PORT/`},
+	{"sftp by localhost", "sftp", `sftp -o UserKnownHostsFile=$KH -P $PORT -b batch acme@localhost`},
+	{"sftp by CONNECT, nc", "nc.openbsd", `sftp -o UserKnownHostsFile=$KH -o "ProxyCommand=nc.openbsd -X connect -x $PROXY %h %p" -b batch sftp.acme.example`},
+	{"sftp by CONNECT, ncat", "ncat", `sftp -o UserKnownHostsFile=$KH -o "ProxyCommand=ncat --proxy $PROXY --proxy-type http %h %p" -b batch sftp.acme.example`},
+	{"sftp by jump", "sftp", `sftp -F $CONFIG -b batch sftp://files.globex.example:2222/`},
+	{"sftp by jump, port from ssh_config", "sftp", `sftp -F $CONFIG -b batch files.globex.example`},
+	{"sftp by ssh_config", "sftp", `sftp -F $CONFIG -b batch acme`},
+	{"scp", "scp", `scp -o UserKnownHostsFile=$KH -P $PORT up acme@127.0.0.1:to`},
+	{"curl", "curl", `curl -sS -T up sftp://acme@127.0.0.1:$PORT/~/to`},
+	{"curl by host and port", "curl", `curl -sS -T up sftp://sftp.acme.example%3A22@127.0.0.1:$PORT/~/to`},
+	{"curl by CONNECT", "curl", `curl -sS -x http://$PROXY -T up sftp://sftp.acme.example/~/to`},
+	{"curl by ALL_PROXY", "curl", `ALL_PROXY=http://$PROXY curl -sS -T up sftp://sftp.acme.example/~/to`},
+	{"lftp", "lftp", `lftp -c "set sftp:connect-program 'ssh -a -x -o UserKnownHostsFile=$KH'; open -u acme, -p $PORT sftp://127.0.0.1; put up -o to"`},
+	{"lftp by ssh_config", "lftp", `lftp -c "set sftp:connect-program 'ssh -a -x -F $CONFIG'; open sftp://acme; put up -o to"`},
+	{"rclone", "rclone", `rclone copyto up ":sftp,host=127.0.0.1,port=$PORT,user=acme,pass=$(rclone obscure x),known_hosts_file=$KH:to"`},
+	{"paramiko", "/usr/bin/python3", `/usr/bin/python3 -c "
+import paramiko
+c = paramiko.SSHClient()
+c.load_host_keys('$KH')
+c.connect('127.0.0.1', $PORT, username='acme', password='x', look_for_keys=False, allow_agent=False)
+c.open_sftp().put('up', 'to')
+c.close()"`},
+}
+
+func TestClients(t *testing.T) {
+	server := credstest.StartSSHD(t, credstest.SSHDOptions{})
+	r := newRig(t, nil)
+	r.use(t, r.credential(server, "acme", "sftp.acme.example:22"), r.credential(server, "globex", "files.globex.example:2222"))
+	proxy := connectProxy(t, r)
+	for _, row := range clientCommands {
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := exec.LookPath(row.needs); err != nil {
+				t.Skip(err)
+			}
+			t.Cleanup(func() { os.Remove(filepath.Join(server.Home, "to")) })
+			dir := clientDir(t, r)
+			content := make([]byte, 300_000)
+			_, _ = rand.Read(content)
+			write(t, filepath.Join(dir, "up"), content)
+			write(t, filepath.Join(dir, "batch"), []byte("put up to\n"))
+			out, err := r.run(t, dir, proxy, row.command)
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, out, r.log)
+			}
+			got, err := os.ReadFile(filepath.Join(server.Home, "to"))
+			if err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%d bytes of %d arrived, %v\n%s", len(got), len(content), err, out)
+			}
+		})
+	}
+	ended := r.log.wait(t, "sftp session", len(clientCommands))
+	for _, line := range ended {
+		if line["error"] != "" || line["credential"] == "" {
+			t.Error(line)
+		}
+	}
+}
+
+// clientDir is a client's home: with our key among its known hosts, as curl and
+// lftp look for it there.
+func clientDir(t *testing.T, r *rig) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	known, err := os.ReadFile(filepath.Join(r.dir, KnownHostsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, ".ssh", "known_hosts"), known)
+	return dir
+}
+
+// run runs a client's command line in its home.
+func (r *rig) run(t *testing.T, dir, proxy, command string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C", "PROXY=" + proxy, fmt.Sprintf("PORT=%d", r.port),
+		"KH=" + filepath.Join(r.dir, KnownHostsFile), "CONFIG=" + filepath.Join(r.dir, SSHConfigFile)}
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return string(out), err
+}
+
+// connectProxy answers CONNECT as the proxy does, and hands the rest over.
+func connectProxy(t *testing.T, r *rig) string {
+	t.Helper()
+	l := listen(t)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				in := bufio.NewReader(c)
+				request, err := http.ReadRequest(in)
+				if err != nil || request.Method != http.MethodConnect {
+					c.Close()
+					return
+				}
+				host, port, _ := creds.ParseAuthority(request.RequestURI, 0)
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+				r.ServeConn(context.Background(), readAhead{c, in}, Target{Host: host, Port: port})
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+type readAhead struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (r readAhead) Read(p []byte) (int, error) { return r.in.Read(p) }
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What each client shows when there is no session: the sentence, but for curl,
+// which has room for an exit code only.
+func TestClientsShowWhy(t *testing.T) {
+	r := newRig(t, nil)
+	r.use(t)
+	for _, row := range clientCommands {
+		if strings.Contains(row.name, "jump") || strings.Contains(row.name, "ssh_config") {
+			continue // without credentials there is nothing to jump to
+		}
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := exec.LookPath(row.needs); err != nil {
+				t.Skip(err)
+			}
+			t.Parallel()
+			dir := clientDir(t, r)
+			write(t, filepath.Join(dir, "up"), []byte("anything"))
+			write(t, filepath.Join(dir, "batch"), []byte("put up to\n"))
+			begin := time.Now()
+			command := strings.Replace(row.command, "lftp -c \"", "lftp -c \"set net:max-retries 1; ", 1)
+			out, err := r.run(t, dir, connectProxy(t, r), command)
+			want := "pillion: no "
+			if strings.HasPrefix(row.name, "curl") {
+				want = "curl: ("
+			}
+			if err == nil || !strings.Contains(out, want) {
+				t.Errorf("%v: %s", err, out)
+			}
+			t.Logf("%v: %s", time.Since(begin).Round(time.Millisecond), out)
+		})
+	}
+}
