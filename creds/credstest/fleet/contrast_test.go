@@ -40,7 +40,7 @@ type contrast struct {
 const giveUpFor = 5 * time.Second
 
 // renewAt is how much of a token's life is left when they renew it: a second and a
-// half, where a token lives for 8 s. x/oauth2 itself would do it 10 s before the end.
+// half, where a token lives for 10 s. x/oauth2 itself would do it 10 s before the end.
 const renewAt = 1500 * time.Millisecond
 
 func newContrast(w *worker) (*contrast, error) {

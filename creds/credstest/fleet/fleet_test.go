@@ -54,7 +54,7 @@ var rows = []row{
 // TestFleet is the short form: two processes with ten sidecars each, tokens that live
 // for a few seconds, and all that may go wrong at once.
 func TestFleet(t *testing.T) {
-	s := size{processes: 2, sidecars: 20, life: 5 * time.Second, run: 15 * time.Second}
+	s := size{processes: 2, sidecars: 20, life: 10 * time.Second, run: 20 * time.Second}
 	for _, r := range []row{
 		{
 			name: "every sidecar a refresher, which crash", crash: 0.1,
@@ -77,13 +77,17 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// TestFleetTable is `make fleet`: 200 sidecars in 8 processes, a minute a row. With
-// PILLION_FLEET_ROWS=text only rows with that in their names run.
+// TestFleetTable is `make fleet`: 200 sidecars in 8 processes, a minute a row, or as
+// long as PILLION_FLEET_RUN says (5m). With PILLION_FLEET_ROWS=text only rows with
+// that in their names run.
 func TestFleetTable(t *testing.T) {
 	if os.Getenv("PILLION_FLEET") == "" {
 		return
 	}
-	s := size{processes: 8, sidecars: 200, life: 8 * time.Second, run: time.Minute}
+	s := size{processes: 8, sidecars: 200, life: 10 * time.Second, run: time.Minute}
+	if run, err := time.ParseDuration(os.Getenv("PILLION_FLEET_RUN")); err == nil {
+		s.run = run
+	}
 	var table strings.Builder
 	writeHead(&table, s)
 	for _, r := range rows {

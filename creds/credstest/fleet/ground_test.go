@@ -277,7 +277,7 @@ func (g *ground) settle() {
 // runs is a row from its beginning to its end.
 func (r row) runs(t *testing.T, s size) result {
 	g := newGround(t, r, s)
-	admin := administrator(&shipped{g})
+	admin := administrator(&shipped{ground: g})
 	if r.kind != "" {
 		admin = &contrasting{ground: g}
 	} else {

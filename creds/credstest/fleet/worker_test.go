@@ -89,8 +89,9 @@ type bearer struct{ header, fingerprint string }
 
 // kinds of sidecars.
 var kinds = map[string]func(context.Context, *worker, int) (sidecar, error){
-	"alone": newAlone,
-	"cas":   newChecked,
+	"alone":   newAlone,
+	"cas":     newChecked,
+	"shipped": newKeeping,
 }
 
 // worker is the process of some sidecars.
