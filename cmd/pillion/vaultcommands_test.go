@@ -2,11 +2,13 @@ package main_test
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"pillion/creds/credstest"
 )
@@ -80,6 +82,7 @@ store:
 	does("", "", "check", "not asked; --online does")
 	does("", "", "check --online", "logged in as approle, policies default, sidecar", "1 credential",
 		`note: the policy lacks read on "pillion/data/team-a/secrets/denied": its secrets`,
+		`note: the policy allows read on "pillion/data/team-a/grants/`, "client secrets and refresh tokens are for refreshers",
 		`credential denied is skipped: is not used`)
 
 	does(vault.Root, "", "credential import --from vault --to file", "copied 2 credentials")
@@ -91,7 +94,40 @@ store:
 	does(vault.Root, "", "credential import --from file --to vault", "copied 2 credentials")
 	does("", "", "explain https://jira.example/x", "credential:    jira")
 	fails(vault.Root, "credential import --from vault --to vault", "write --from file --to vault")
+	wrappedLeftToRun(t, vault, config, does, fails)
 	vault.Seal(t)
 	fails(vault.Root, "credential list", "is sealed: unseal it")
 	vault.Unseal(t)
+}
+
+// wrappedLeftToRun: no command uses up the wrapped secret id that run needs.
+func wrappedLeftToRun(t *testing.T, vault *credstest.Vault, config string, does func(token, input, arguments string, words ...string), fails func(token, arguments string, words ...string)) {
+	t.Helper()
+	secret := filepath.Join(filepath.Dir(config), "secret-id")
+	text, err := os.ReadFile(config)
+	if err == nil {
+		err = os.WriteFile(secret, []byte(vault.WrappedSecretID(t, "sidecar", time.Hour)), 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(config, []byte(strings.Replace(string(text), "secret_id_file: secret-id", "secret_id_file: secret-id, wrapped: true", 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		does("", "", "check --online", "the wrapping token was not used yet, and is good for another ", "are not examined, since that would use the wrapping token up")
+		does(vault.Root, "", "explain https://jira.example/x", "read with your own token", "credential:    jira")
+		fails("", "credential list", "would use up the wrapped secret id of pillion run: set VAULT_TOKEN")
+	}
+	token, err := os.ReadFile(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if unwrapped := vault.Do(t, string(token), http.MethodPost, "sys/wrapping/unwrap", nil); unwrapped.Data()["secret_id"] == nil {
+		t.Errorf("the wrapping token was used up: status %d", unwrapped.Status)
+	}
+	fails("", "check --online", "POSSIBLE THEFT")
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
