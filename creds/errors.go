@@ -56,7 +56,7 @@ type TokenError struct {
 	Credential string
 	// Reason is a metric label: invalid_grant, invalid_client, other_4xx,
 	// server_5xx, timeout, network, bad_response, redirect, forbidden_target; or,
-	// without a token request, unsupported (in this build) or changed (the
+	// without a token request, unsupported (no such type) or changed (the
 	// credential, meanwhile).
 	Reason string
 	Status int    // of the token endpoint's answer; 0 when there was none

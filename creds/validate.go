@@ -204,9 +204,5 @@ func listTypes(p Protocol) string {
 	if p != SFTP {
 		p = HTTPS
 	}
-	var names []string
-	for _, t := range AuthorizationTypes(p) {
-		names = append(names, string(t))
-	}
-	return strings.Join(names, ", ")
+	return joinTypes(AuthorizationTypes(p))
 }

@@ -276,6 +276,7 @@ func publicFields(c *creds.Credential, stored []string) []publicField {
 	add("url", c.URL)
 	add("authorization", string(c.Authorization))
 	add("username", c.Username)
+	add("header_name", c.HeaderName)
 	if c.HeaderPrefix != nil {
 		fields = append(fields, publicField{"header_prefix", *c.HeaderPrefix})
 	}
@@ -288,6 +289,15 @@ func publicFields(c *creds.Credential, stored []string) []publicField {
 	add("auth_style", string(c.AuthStyle))
 	for _, name := range sortedKeys(c.Params) {
 		add("param."+name, c.Params[name])
+	}
+	for _, name := range sortedKeys(c.AuthorizationParams) {
+		add("authorization_param."+name, c.AuthorizationParams[name])
+	}
+	if c.TokenLifetime != 0 {
+		add("token_lifetime", c.TokenLifetime.String())
+	}
+	if c.Unshared {
+		add("share", "false")
 	}
 	for _, key := range c.HostKeys {
 		add("host_key", key)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,12 +49,14 @@ type imported struct {
 	Name             string            `yaml:"name"`
 	Protocol         string            `yaml:"protocol"`
 	URL              string            `yaml:"url"`
+	Preset           string            `yaml:"preset"`
 	Authorization    string            `yaml:"authorization"`
 	Username         string            `yaml:"username"`
 	Password         *string           `yaml:"password"`
 	PasswordFile     string            `yaml:"password_file"`
 	Token            *string           `yaml:"token"`
 	TokenFile        string            `yaml:"token_file"`
+	HeaderName       string            `yaml:"header_name"`
 	HeaderPrefix     *string           `yaml:"header_prefix"`
 	APIKey           *string           `yaml:"api_key"`
 	APIKeyFile       string            `yaml:"api_key_file"`
@@ -67,6 +70,9 @@ type imported struct {
 	Scope            string            `yaml:"scope"`
 	AuthStyle        string            `yaml:"auth_style"`
 	Param            map[string]string `yaml:"param"`
+	AuthParam        map[string]string `yaml:"authorization_param"`
+	TokenLifetime    time.Duration     `yaml:"token_lifetime"`
+	Share            *bool             `yaml:"share"`
 	Header           map[string]string `yaml:"header"`
 	HeaderFile       map[string]string `yaml:"header_file"`
 	PrivateKey       *string           `yaml:"private_key"`
@@ -196,12 +202,16 @@ func (in *imported) credential(d *document, path string, readSecret func(string)
 	c := &creds.Credential{
 		Name: in.Name, Protocol: creds.Protocol(in.Protocol), URL: in.URL,
 		Authorization: creds.AuthorizationType(in.Authorization), Username: in.Username, HostKeys: in.HostKey,
-		HeaderPrefix: in.HeaderPrefix, APIKeyHeader: in.APIKeyHeader, APIKeyQuery: in.APIKeyQuery,
+		HeaderName: in.HeaderName, HeaderPrefix: in.HeaderPrefix, APIKeyHeader: in.APIKeyHeader, APIKeyQuery: in.APIKeyQuery,
 		ClientID: in.ClientID, AccessTokenURL: in.AccessTokenURL, AuthorizationURL: in.AuthorizationURL,
 		Scope: in.Scope, AuthStyle: creds.AuthStyle(in.AuthStyle), Params: in.Param,
+		AuthorizationParams: in.AuthParam, TokenLifetime: in.TokenLifetime, Unshared: in.Share != nil && !*in.Share,
 	}
 	if c.Protocol == "" {
 		c.Protocol = protocolOf(c.URL)
+	}
+	if _, err := applyPreset(in.Preset, c); err != nil {
+		d.add(path+".preset", "%s", strings.TrimPrefix(err.Error(), "--preset: "))
 	}
 	read := func(field, file string) creds.Secret {
 		secret, err := readSecret(file)

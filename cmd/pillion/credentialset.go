@@ -7,29 +7,34 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"pillion/creds"
-	"pillion/creds/token"
 )
 
 const credentialSetUsage = `Make a credential, or change one: what is not given stays as it is.
 
 Usage:
     pillion credential set NAME --url URL --authorization TYPE [FLAGS]
+    pillion credential set NAME --url URL --preset TOOL [FLAGS]
 
     --url URL             instance URL: https://host[:port]/[prefix/] or sftp://host:port/
     --authorization TYPE  none, basic, bearer, api-key, oauth2-client-credentials,
                           oauth2-authorization-code, oauth2-password, login
+    --preset TOOL         fill in what the tool's type needs, as far as it is not given:
+                          4me, bmc, cherwell, freshservice, ivanti, jira, servicenow
   basic, oauth2-password, login:
     --username NAME
     --password-file F
   bearer:
     --token-file F
-    --header-prefix P     before the token, also of oauth2: default Bearer; may be ""
-                          or end in = to stand without a space
+  bearer, oauth2, login:
+    --header-name N       what carries the token: default Authorization
+    --header-prefix P     before the token: default Bearer, in another header nothing;
+                          may be "" or end in = to stand without a space
   api-key:
     --api-key-file F
     --api-key-header N    send it in this header,
@@ -41,8 +46,14 @@ Usage:
     --authorization-url URL
     --scope S
     --auth-style STYLE    client id and secret in a header (default) or body
-    --param K=V           one more parameter of the token request; repeatable
+    --authorization-param K=V  one more parameter of the authorization URL; repeatable
+    --share=false         oauth2-client-credentials: a token of its own for each process
+  oauth2, login:
+    --param K=V           one more parameter of the token request, or one that the
+                          template refers to; repeatable
+    --token-lifetime D    how long a token lives whose answer does not say it: 30m
   login:
+    --access-token-url URL
     --login-template F    the request that returns a token
   any:
     --header-file NAME=F  one more header field, its value from a file; repeatable
@@ -59,15 +70,21 @@ key asks for all secrets again, so that a stored one cannot be aimed elsewhere.
 Example:
     pillion credential set jira --url https://example.atlassian.net/ \
         --authorization basic --username me@example.com --password-file -
+    pillion credential set bmc --url https://example-restapi.onbmc.com/ --preset bmc \
+        --username integration --password-file password.txt
 `
 
 // setFlags are the flags of credential set.
 type setFlags struct {
-	url, authorization, username, headerPrefix string
+	url, authorization, preset, username       string
+	headerName, headerPrefix                   string
 	clientID, accessTokenURL, authorizationURL string
 	scope, authStyle                           string
 	apiKeyHeader, apiKeyQuery                  string
-	params, headerFiles, hostKeys, remove      []string
+	tokenLifetime                              time.Duration
+	share                                      bool
+	params, authorizationParams, headerFiles   []string
+	hostKeys, remove                           []string
 	files                                      map[string]*string // flag -> file
 }
 
@@ -92,7 +109,9 @@ func (a *app) credentialSet() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.url, "url", "", "")
 	flags.StringVar(&f.authorization, "authorization", "", "")
+	flags.StringVar(&f.preset, "preset", "", "")
 	flags.StringVar(&f.username, "username", "", "")
+	flags.StringVar(&f.headerName, "header-name", "", "")
 	flags.StringVar(&f.headerPrefix, "header-prefix", "", "")
 	flags.StringVar(&f.clientID, "client-id", "", "")
 	flags.StringVar(&f.accessTokenURL, "access-token-url", "", "")
@@ -101,7 +120,10 @@ func (a *app) credentialSet() *cobra.Command {
 	flags.StringVar(&f.authStyle, "auth-style", "", "")
 	flags.StringVar(&f.apiKeyHeader, "api-key-header", "", "")
 	flags.StringVar(&f.apiKeyQuery, "api-key-query", "", "")
+	flags.DurationVar(&f.tokenLifetime, "token-lifetime", 0, "")
+	flags.BoolVar(&f.share, "share", true, "")
 	flags.StringArrayVar(&f.params, "param", nil, "")
+	flags.StringArrayVar(&f.authorizationParams, "authorization-param", nil, "")
 	flags.StringArrayVar(&f.headerFiles, "header-file", nil, "")
 	flags.StringArrayVar(&f.hostKeys, "host-key", nil, "")
 	flags.StringArrayVar(&f.remove, "remove", nil, "")
@@ -119,8 +141,8 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	old, stored, err := creds.LoadPublic(ctx, store, name)
 	if errors.Is(err, creds.ErrNotFound) || isBadName(name) {
 		old, stored, err = nil, nil, nil
-		if f.url == "" || f.authorization == "" {
-			return usagef("there is no credential %q yet: to make it, --url and --authorization are needed", name)
+		if f.url == "" || f.authorization == "" && f.preset == "" {
+			return usagef("there is no credential %q yet: to make it, --url and --authorization are needed, or --url and --preset", name)
 		}
 	}
 	if err != nil {
@@ -131,6 +153,10 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 		return err
 	}
 	if stored, err = f.removeStored(c, stored); err != nil {
+		return err
+	}
+	note, err := applyPreset(f.preset, c)
+	if err != nil {
 		return err
 	}
 	fresh, err := a.readSecrets(c, f, given)
@@ -148,7 +174,25 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 		fmt.Fprintln(a.stdout, "changed "+name)
 	}
 	a.noteUnusable(c)
+	if note != "" {
+		fmt.Fprintf(a.stderr, "note: %s\n", note)
+	}
+	if c.Authorization == creds.AuthorizationCode && old == nil {
+		fmt.Fprintf(a.stderr, "note: %s is stored, but a person must consent to it: pillion credential connect %s\n", c.Name, c.Name)
+	}
 	return nil
+}
+
+// applyPreset fills what c leaves open; without a preset nothing.
+func applyPreset(name string, c *creds.Credential) (note string, err error) {
+	if name == "" {
+		return "", nil
+	}
+	preset, err := creds.FindPreset(name)
+	if err != nil {
+		return "", usagef("--preset: %v", err)
+	}
+	return preset.Apply(c)
 }
 
 // noteUnusable tells who stores a credential that requests cannot have it yet.
@@ -162,9 +206,6 @@ func (a *app) noteUnusable(c *creds.Credential) {
 func unusable(c *creds.Credential) string {
 	if c.Protocol == creds.SFTP {
 		return "this build has no SFTP gateway: nothing uses it yet"
-	}
-	if _, err := token.Describe(c); errors.Is(err, token.ErrUnsupported) {
-		return fmt.Sprintf("this build cannot send requests with authorization type %s yet", c.Authorization)
 	}
 	return ""
 }
@@ -187,7 +228,8 @@ func startingPoint(name string, old *creds.Credential, stored []string, f *setFl
 	kept := func(secret string) bool { return strings.HasPrefix(secret, "header:") }
 	if isOAuth2(old.Authorization) && isOAuth2(to) {
 		reset.ClientID, reset.AccessTokenURL, reset.Scope = c.ClientID, c.AccessTokenURL, c.Scope
-		reset.AuthStyle, reset.Params, reset.HeaderPrefix = c.AuthStyle, c.Params, c.HeaderPrefix
+		reset.AuthStyle, reset.Params, reset.TokenLifetime = c.AuthStyle, c.Params, c.TokenLifetime
+		reset.HeaderName, reset.HeaderPrefix = c.HeaderName, c.HeaderPrefix
 		kept = func(secret string) bool { return strings.HasPrefix(secret, "header:") || secret == "client_secret" }
 	}
 	return &reset, slices.DeleteFunc(slices.Clone(stored), func(s string) bool { return !kept(s) })
@@ -215,12 +257,15 @@ func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
 		"url":               func() { c.URL, c.Protocol = f.url, protocolOf(f.url) },
 		"authorization":     func() { c.Authorization = creds.AuthorizationType(f.authorization) },
 		"username":          func() { c.Username = f.username },
+		"header-name":       func() { c.HeaderName = f.headerName },
 		"header-prefix":     func() { c.HeaderPrefix = &f.headerPrefix },
 		"client-id":         func() { c.ClientID = f.clientID },
 		"access-token-url":  func() { c.AccessTokenURL = f.accessTokenURL },
 		"authorization-url": func() { c.AuthorizationURL = f.authorizationURL },
 		"scope":             func() { c.Scope = f.scope },
 		"auth-style":        func() { c.AuthStyle = creds.AuthStyle(f.authStyle) },
+		"token-lifetime":    func() { c.TokenLifetime = f.tokenLifetime },
+		"share":             func() { c.Unshared = !f.share },
 		"api-key-header":    func() { c.APIKeyHeader, c.APIKeyQuery = f.apiKeyHeader, "" },
 		"api-key-query":     func() { c.APIKeyQuery, c.APIKeyHeader = f.apiKeyQuery, "" },
 		"host-key":          func() { c.HostKeys = f.hostKeys },
@@ -232,12 +277,19 @@ func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
 	if given.Changed("api-key-header") && given.Changed("api-key-query") {
 		return usagef("--api-key-header and --api-key-query exclude one another: keep one")
 	}
-	if given.Changed("param") {
-		params, err := pairs("--param", f.params)
+	for _, list := range []struct {
+		flag  string
+		given []string
+		into  *map[string]string
+	}{{"param", f.params, &c.Params}, {"authorization-param", f.authorizationParams, &c.AuthorizationParams}} {
+		if !given.Changed(list.flag) {
+			continue
+		}
+		params, err := pairs("--"+list.flag, list.given)
 		if err != nil {
 			return err
 		}
-		c.Params = params
+		*list.into = params
 	}
 	return nil
 }
@@ -279,6 +331,9 @@ func pairs(flag string, list []string) (map[string]string, error) {
 func (a *app) readSecrets(c *creds.Credential, f *setFlags, given *pflag.FlagSet) ([]string, error) {
 	reader := &secretReader{stdin: a.stdin}
 	var fresh []string
+	if !c.LoginTemplate.IsZero() {
+		fresh = append(fresh, "login_template") // of the preset
+	}
 	for _, s := range secretFlags {
 		if !given.Changed(s.flag) {
 			continue

@@ -61,7 +61,7 @@ func suggestion(flags *pflag.FlagSet, name string) string {
 	if len(near) == 0 {
 		near = longer
 	}
-	if len(near) == 0 || len(near) > 3 {
+	if len(near) == 0 || len(near) > 4 {
 		return ""
 	}
 	slices.Sort(near)

@@ -65,7 +65,7 @@ func FuzzImport(f *testing.F) {
 		if strings.Contains(file, "missing") {
 			return creds.Secret{}, os.ErrNotExist
 		}
-		return creds.NewSecret("from a file"), nil
+		return exampleSecret(file)
 	}
 	f.Add(example)
 	f.Add([]byte("credentials: [{name: a, url: 'https://a.example/', authorization: bearer, token: canary-1234}]"))

@@ -2,10 +2,19 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"pillion/creds"
 )
+
+// exampleSecret stands for the files that the example names.
+func exampleSecret(file string) (creds.Secret, error) {
+	if strings.HasSuffix(file, "-login.json") {
+		return creds.NewSecret(`{"form": {"username": "{{username}}", "password": "{{password}}"}}`), nil
+	}
+	return creds.NewSecret("from a file"), nil
+}
 
 // TestExampleCredentials: the shipped file has one of every type, and is good.
 func TestExampleCredentials(t *testing.T) {
@@ -14,7 +23,7 @@ func TestExampleCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := parseImport(file, data, func(string) (creds.Secret, error) { return creds.NewSecret("secret"), nil })
+	all, err := parseImport(file, data, exampleSecret)
 	if err != nil {
 		t.Fatal(err)
 	}

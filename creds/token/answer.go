@@ -39,15 +39,37 @@ func readAnswer(status int, body []byte) (answer, error) {
 		return answer{}, badResponse(status, detail)
 	case f.failed:
 		return answer{}, classifyAnswer(status, f.code)
+	}
+	return newAnswer(status, f)
+}
+
+// newAnswer refuses a token that no request could carry. The refresh token that
+// came with it is kept all the same: the one that it replaces is spent.
+func newAnswer(status int, f fields) (answer, error) {
+	detail := ""
+	switch {
 	case f.token == "":
-		return answer{}, badResponse(status, "the answer holds no access_token")
+		detail = "the answer holds no access_token"
 	case len(f.token) > maxToken:
-		return answer{}, badResponse(status, "the token is longer than a header field can be")
+		detail = "the token is longer than a header field can be"
 	case !isToken(f.token):
-		return answer{}, badResponse(status, "the token holds characters that no header field may carry")
+		detail = "the token holds characters that no header field may carry"
+	}
+	if detail != "" {
+		failed := badResponse(status, detail)
+		failed.refresh = creds.NewSecret(f.refresh)
+		return answer{}, failed
 	}
 	life, basis := lifetime(f.expiresIn, f.token)
 	return answer{token: creds.NewSecret(f.token), refresh: creds.NewSecret(f.refresh), kind: tokenType(f.kind), lifetime: life, basis: basis}, nil
+}
+
+// withLifetime puts what the credential says of a token's life in the place of a guess.
+func withLifetime(c *creds.Credential, got answer) answer {
+	if got.basis == assumed && c.TokenLifetime > 0 {
+		got.lifetime, got.basis = min(c.TokenLifetime, maxLifetime), configured
+	}
+	return got
 }
 
 // readCode returns the error code of a refusal's body, in either form.

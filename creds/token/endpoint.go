@@ -47,7 +47,7 @@ func (e endpoint) post(ctx context.Context, c *creds.Credential, form url.Values
 	}
 	s := &sender{endpoint: e, err: &failure{reason: ReasonForbiddenTarget, detail: "it cannot be asked"}}
 	_, _ = config.Token(context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: s})) // errTaken, in x/oauth2's words
-	return s.answer, s.err
+	return withLifetime(c, s.answer), s.err
 }
 
 // ready says why nothing can be sent to c's access token URL.
@@ -97,11 +97,12 @@ func (s *sender) RoundTrip(request *http.Request) (*http.Response, error) {
 	own := request.Clone(request.Context())
 	own.Header.Set("Accept", "application/json")
 	own.Header.Set("User-Agent", "pillion")
-	s.answer, s.err = s.send(own)
+	s.answer, s.err = s.send(own, readAnswer)
 	return nil, errTaken
 }
 
-func (e endpoint) send(request *http.Request) (answer, error) {
+// send asks; read makes a token of a 2xx answer.
+func (e endpoint) send(request *http.Request, read func(status int, body []byte) (answer, error)) (answer, error) {
 	wire := &wire{}
 	response, err := e.http.RoundTrip(request.WithContext(wire.watch(request.Context())))
 	if err != nil {
@@ -129,7 +130,7 @@ func (e endpoint) send(request *http.Request) (answer, error) {
 	case len(body) > maxBody:
 		return answer{}, badResponse(response.StatusCode, "the answer is too long to be a token")
 	}
-	return readAnswer(response.StatusCode, body)
+	return read(response.StatusCode, body)
 }
 
 // wire watches whether a request was written: only what never left is sure not to

@@ -2,18 +2,11 @@ package token
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"pillion/creds"
 )
 
-// ErrUnsupported says that this build cannot do a type of authorization. A
-// *creds.TokenError with ReasonUnsupported stands in the same chain.
-var ErrUnsupported = errors.New("this authorization type is not available in this build of pillion: choose another one, or a newer build")
-
-// kind is one type of authorization. Exactly one of its two is set; neither
-// where the type is known and this build lacks it.
+// kind is one type of authorization: either static or a grant.
 type kind struct {
 	// static returns the whole authorization.
 	static func(*creds.Credential) creds.Authorization
@@ -46,14 +39,14 @@ var kinds = map[creds.AuthorizationType]kind{
 	creds.ClientCredentials: {grant: clientCredentials},
 	creds.AuthorizationCode: {grant: authorizationCode, consent: true},
 	creds.PasswordGrant:     {grant: passwordGrant},
-	creds.Login:             {},
+	creds.Login:             {grant: loginCall},
 }
 
 // kindOf looks c's kind up.
 func kindOf(c *creds.Credential) (kind, error) {
-	found := kinds[c.Authorization]
-	if found.static == nil && found.grant == nil {
-		return kind{}, fmt.Errorf("%w: %w", ErrUnsupported, &creds.TokenError{Credential: c.Name, Reason: ReasonUnsupported})
+	found, ok := kinds[c.Authorization]
+	if !ok {
+		return kind{}, &creds.TokenError{Credential: c.Name, Reason: ReasonUnsupported}
 	}
 	return found, nil
 }

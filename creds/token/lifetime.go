@@ -22,6 +22,8 @@ const (
 	stated
 	// denied: expires_in is 0 or negative.
 	denied
+	// configured: neither the answer nor the token says it, the credential does.
+	configured
 )
 
 const (

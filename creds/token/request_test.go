@@ -136,9 +136,27 @@ func TestCheck(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a kind of later builds", func(t *testing.T) {
-		report := (&Keeper{Timeout: time.Second}).Check(t.Context(), &creds.Credential{Name: "l", Authorization: creds.Login})
+	t.Run("an unknown kind", func(t *testing.T) {
+		report := (&Keeper{Timeout: time.Second}).Check(t.Context(), &creds.Credential{Name: "l", Authorization: "voodoo"})
 		if report.OK || len(report.Lines) != 1 {
+			t.Errorf("%q", report.Lines)
+		}
+	})
+	t.Run("a consent is not spent", func(t *testing.T) {
+		f := newFixture(t)
+		authorizationCodeCredential(f.jira)
+		report := f.Check(t.Context(), f.jira)
+		want := []string{
+			`no token was asked for: each request spends the refresh token, so only the refresher that keeps it may`,
+			`to renew the token: pillion credential refresh jira; to consent anew: pillion credential connect jira`,
+			`requests to https://jira.example/ carry Authorization: Bearer [secret]`,
+		}
+		if !report.OK || !reflect.DeepEqual(report.Lines, want) {
+			t.Errorf("OK %t:\n%q", report.OK, report.Lines)
+		}
+		f.wantCalls(t, 0)
+		f.jira.AccessTokenURL = "http://login.example/"
+		if report := f.Check(t.Context(), f.jira); report.OK {
 			t.Errorf("%q", report.Lines)
 		}
 	})

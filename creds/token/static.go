@@ -34,7 +34,12 @@ func basic(c *creds.Credential) creds.Authorization {
 }
 
 func bearer(c *creds.Credential) creds.Authorization {
-	return headerOf("Authorization", c.Prefix()+c.Token.Reveal())
+	return tokenField(c, c.Token)
+}
+
+// tokenField is the header field that carries a token.
+func tokenField(c *creds.Credential, token creds.Secret) creds.Authorization {
+	return headerOf(c.TokenHeader(), c.Prefix()+token.Reveal())
 }
 
 func apiKey(c *creds.Credential) creds.Authorization {
