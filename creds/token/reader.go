@@ -56,8 +56,8 @@ func (r *reader) fetch(ctx context.Context, f *flight, gen int) (record tokenRec
 		case err != nil && (f.ahead || errors.Is(err, creds.ErrStoreDenied)):
 			return record, clock, err
 		case err == nil:
-			refusal := r.refusal(f, record, clock)
-			if refusal != nil || try > 0 {
+			ring, refusal := r.refusal(f, record, clock)
+			if ring || refusal == nil && try > 0 {
 				r.bell.ring(ctx, f.refused, version)
 			}
 			if refusal != nil {
@@ -105,28 +105,28 @@ func (r *reader) serves(record tokenRecord, clock time.Time, f *flight, gen int)
 }
 
 // refusal is why it is no use to wait, if it is not: a token is at hand, a person has
-// to do something, or a refresher waits before it asks again.
-func (r *reader) refusal(f *flight, record tokenRecord, clock time.Time) error {
+// to do something, or a refresher waits before it asks again. It also says whether to
+// ring all the same: a refresher that waits knows that a token is missed.
+func (r *reader) refusal(f *flight, record tokenRecord, clock time.Time) (ring bool, refusal error) {
 	switch {
 	case f.ahead:
-		return errNothingNew
+		return true, errNothingNew
 	case f.refused != "":
-		return nil
+		return false, nil
+	case record.AccessToken != nil && record.AccessToken.For != r.purpose:
+		return false, nil // what it says is of another edit of the credential
 	}
-	if record.AccessToken != nil && record.AccessToken.For != r.purpose {
-		return nil // what it says is of another edit of the credential
-	}
-	unavailable := &creds.TokenError{Credential: r.credential, Reason: ReasonNoRefresher}
+	unavailable := &creds.TokenError{Credential: r.credential, Reason: ReasonInvalidGrant}
 	if record.Error != nil {
 		unavailable = record.Error.tokenError(r.credential, max(0, fromMillis(record.RetryAt).Sub(clock)))
 	}
 	switch {
 	case record.Status == StatusNeedsConsent:
-		return fmt.Errorf("%w: %w", creds.ErrNeedsConsent, unavailable)
+		return false, fmt.Errorf("%w: %w", creds.ErrNeedsConsent, unavailable)
 	case record.Status == StatusConfigError, unavailable.RetryAfter > 0:
-		return unavailable
+		return unavailable.RetryAfter == 0, unavailable
 	}
-	return nil
+	return false, nil
 }
 
 // nothing is what a wait in vain ends with.

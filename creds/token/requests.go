@@ -158,7 +158,7 @@ type bell struct {
 
 	mu      sync.Mutex
 	version int       // of tokens/NAME, when it rang
-	refused string    // that it rang for
+	refused string    // that it rang for last
 	rung    int       // times, with that version
 	first   time.Time // of them
 	next    time.Time // not before
@@ -195,11 +195,10 @@ func (b *bell) due(refused string, version int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	if b.version != version {
-		b.version, b.refused, b.rung = version, "", 0
+	if b.version != version { // somebody is at work
+		b.version, b.rung = version, 0
 	}
-	fresh := b.rung == 0 || refused != "" && refused != b.refused
-	if !fresh && before(now, b.next) {
+	if before(now, b.next) && (refused == "" || refused == b.refused) {
 		return false
 	}
 	if b.rung == 0 {
@@ -207,7 +206,9 @@ func (b *bell) due(refused string, version int) bool {
 	}
 	b.next = now.Add(min(firstRing<<min(b.rung, 10), lastRing))
 	b.rung++
-	b.refused = refused
+	if refused != "" {
+		b.refused = refused
+	}
 	return true
 }
 
@@ -215,7 +216,7 @@ func (b *bell) due(refused string, version int) bool {
 func (b *bell) answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rung, b.err = 0, nil
+	b.rung, b.err, b.next = 0, nil, time.Time{}
 }
 
 // silence says, for State, that nobody answers; "" if there is no sign of it.

@@ -201,7 +201,8 @@ func (s *shared) stateOfTrouble(state *State, now time.Time) {
 			state.Status = StatusConfigError
 		}
 	}
-	if s.silence == nil || s.record.Status == StatusNeedsConsent || now.Before(state.NextAttempt.Add(unansweredFor)) {
+	waits := s.record.RetryAt != 0 && now.Before(s.local(s.record.RetryAt).Add(unansweredFor))
+	if s.silence == nil || waits || s.record.Status == StatusNeedsConsent {
 		return
 	}
 	if text := s.silence(now); text != "" {
