@@ -15,9 +15,9 @@ import (
 	"pillion/creds"
 )
 
-// bubble is a store, a provider that ends a grant whose refresh token comes twice,
+// readers is a store, a provider that ends a grant whose refresh token comes twice,
 // and a table, under a clock of their own.
-type bubble struct {
+type readers struct {
 	*testing.T
 	store    *simStore
 	provider *simProvider
@@ -26,12 +26,12 @@ type bubble struct {
 	events   atomic.Pointer[func(Event)]
 }
 
-// inBubble runs test in a bubble, in a world with a credential jira whose tokens live
+// withReaders runs test in a bubble, in a world with a credential jira whose tokens live
 // for an hour.
-func inBubble(t *testing.T, test func(w *bubble, jira *creds.Credential)) {
+func withReaders(t *testing.T, test func(w *readers, jira *creds.Credential)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &bubble{T: t, store: newSimStore(time.Now), provider: newSimProvider(time.Hour)}
+		w := &readers{T: t, store: newSimStore(time.Now), provider: newSimProvider(time.Hour)}
 		w.http = w.provider
 		w.table.Store(creds.NewTable(nil))
 		test(w, w.add("jira", creds.ClientCredentials))
@@ -42,7 +42,7 @@ func inBubble(t *testing.T, test func(w *bubble, jira *creds.Credential)) {
 }
 
 // add saves a credential and brings it into the table.
-func (w *bubble) add(name string, kind creds.AuthorizationType) *creds.Credential {
+func (w *readers) add(name string, kind creds.AuthorizationType) *creds.Credential {
 	w.Helper()
 	c := w.provider.credential(name, kind)
 	c.Version = 0
@@ -53,7 +53,7 @@ func (w *bubble) add(name string, kind creds.AuthorizationType) *creds.Credentia
 	return c
 }
 
-func (w *bubble) save(c *creds.Credential) {
+func (w *readers) save(c *creds.Credential) {
 	w.Helper()
 	if err := creds.Save(w.Context(), w.store, c); err != nil {
 		w.Fatal(err)
@@ -67,10 +67,10 @@ func (w *bubble) save(c *creds.Credential) {
 	w.table.Store(creds.NewTable(all))
 }
 
-func (w *bubble) storeOf(string) creds.Store { return w.store }
+func (w *readers) storeOf(string) creds.Store { return w.store }
 
 // refresher starts one that ends with the test, or before by end.
-func (w *bubble) refresher() (r *Refresher, end func()) {
+func (w *readers) refresher() (r *Refresher, end func()) {
 	r = w.idleRefresher()
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan struct{})
@@ -86,7 +86,7 @@ func (w *bubble) refresher() (r *Refresher, end func()) {
 	return r, end
 }
 
-func (w *bubble) idleRefresher() *Refresher {
+func (w *readers) idleRefresher() *Refresher {
 	return &Refresher{
 		HTTP: roundTrip(func(r *http.Request) (*http.Response, error) { return w.http.RoundTrip(r) }),
 		OnEvent: func(e Event) {
@@ -98,12 +98,12 @@ func (w *bubble) idleRefresher() *Refresher {
 	}
 }
 
-func (w *bubble) reader() *Keeper {
+func (w *readers) reader() *Keeper {
 	return &Keeper{Store: w.storeOf, Current: func(name string) (*creds.Credential, bool) { return w.table.Load().ByName(name) }}
 }
 
 // bearer returns the token that k gives, or ends the test.
-func (w *bubble) bearer(k *Keeper, c *creds.Credential) string {
+func (w *readers) bearer(k *Keeper, c *creds.Credential) string {
 	w.Helper()
 	a, err := k.Authorize(w.Context(), c)
 	if err != nil {
@@ -116,7 +116,7 @@ func (w *bubble) bearer(k *Keeper, c *creds.Credential) string {
 }
 
 // refusal returns why k gives nothing.
-func (w *bubble) refusal(k *Keeper, c *creds.Credential) (*creds.TokenError, error) {
+func (w *readers) refusal(k *Keeper, c *creds.Credential) (*creds.TokenError, error) {
 	w.Helper()
 	a, err := k.Authorize(w.Context(), c)
 	var refused *creds.TokenError
@@ -126,20 +126,20 @@ func (w *bubble) refusal(k *Keeper, c *creds.Credential) (*creds.TokenError, err
 	return refused, err
 }
 
-func (w *bubble) calls() int {
+func (w *readers) calls() int {
 	w.provider.mu.Lock()
 	defer w.provider.mu.Unlock()
 	return w.provider.calls
 }
 
-func (w *bubble) wantCalls(want int) {
+func (w *readers) wantCalls(want int) {
 	w.Helper()
 	if got := w.calls(); got != want {
 		w.Errorf("the provider was asked %d times, want %d", got, want)
 	}
 }
 
-func (w *bubble) connect(c *creds.Credential) {
+func (w *readers) connect(c *creds.Credential) {
 	w.Helper()
 	_, err := PutConsent(w.Context(), w.store, c.Name, Consent{
 		Code: creds.NewSecret(w.provider.consent(c.Name)), Verifier: creds.NewSecret("v"), RedirectURL: "http://127.0.0.1/",
@@ -156,7 +156,7 @@ func answering(status int, body string) roundTrip {
 }
 
 func TestReadersGetATokenFromARefresher(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		begun := time.Now()
 		first, second := w.reader(), w.reader()
@@ -175,7 +175,7 @@ func TestReadersGetATokenFromARefresher(t *testing.T) {
 }
 
 func TestAReadersHotPath(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		_, end := w.refresher()
 		k := w.reader()
 		w.bearer(k, jira)
@@ -193,7 +193,7 @@ func TestAReadersHotPath(t *testing.T) {
 
 // 28 N callers, one refresh, in one process and over many.
 func TestManyCallersOneTokenCall(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		got := make(chan error, 1000)
 		for range 20 {
@@ -221,7 +221,7 @@ func TestManyCallersOneTokenCall(t *testing.T) {
 
 // 29 the first caller leaves, the others are served.
 func TestTheFirstCallerOfAReaderLeaves(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		k := w.reader()
 		impatient, cancel := context.WithTimeout(w.Context(), 100*time.Millisecond)
 		defer cancel()
@@ -242,7 +242,7 @@ func TestTheFirstCallerOfAReaderLeaves(t *testing.T) {
 
 // 30 an upstream 401: the refreshers are told, one of them refreshes, once.
 func TestAReadersRefusedToken(t *testing.T) {
-	refused := func(w *bubble, k *Keeper, jira *creds.Credential, token string) (string, error) {
+	refused := func(w *readers, k *Keeper, jira *creds.Credential, token string) (string, error) {
 		a, err := k.Refused(w.Context(), jira, creds.NewSecret(token).Fingerprint())
 		if err != nil {
 			return "", err
@@ -250,7 +250,7 @@ func TestAReadersRefusedToken(t *testing.T) {
 		return strings.TrimPrefix(value(a, "Authorization"), "Bearer "), nil
 	}
 	t.Run("30 twenty readers, one forced refresh", func(t *testing.T) {
-		inBubble(t, func(w *bubble, jira *creds.Credential) {
+		withReaders(t, func(w *readers, jira *creds.Credential) {
 			w.refresher()
 			w.refresher()
 			readers := make([]*Keeper, 20)
@@ -278,7 +278,7 @@ func TestAReadersRefusedToken(t *testing.T) {
 		})
 	})
 	t.Run("30 no second forced refresh within 30 s", func(t *testing.T) {
-		inBubble(t, func(w *bubble, jira *creds.Credential) {
+		withReaders(t, func(w *readers, jira *creds.Credential) {
 			w.refresher()
 			k := w.reader()
 			next, err := refused(w, k, jira, w.bearer(k, jira))
@@ -298,7 +298,7 @@ func TestAReadersRefusedToken(t *testing.T) {
 		})
 	})
 	t.Run("33 a newer token lies there already", func(t *testing.T) {
-		inBubble(t, func(w *bubble, jira *creds.Credential) {
+		withReaders(t, func(w *readers, jira *creds.Credential) {
 			r, _ := w.refresher()
 			k := w.reader()
 			old := w.bearer(k, jira)
@@ -313,7 +313,7 @@ func TestAReadersRefusedToken(t *testing.T) {
 		})
 	})
 	t.Run("30 no refresher: five seconds at most", func(t *testing.T) {
-		inBubble(t, func(w *bubble, jira *creds.Credential) {
+		withReaders(t, func(w *readers, jira *creds.Credential) {
 			_, end := w.refresher()
 			k := w.reader()
 			old := w.bearer(k, jira)
@@ -335,7 +335,7 @@ func TestAReadersRefusedToken(t *testing.T) {
 }
 
 func TestNoRefresher(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		k := w.reader()
 		begun := time.Now()
 		refused, _ := w.refusal(k, jira)
@@ -368,7 +368,7 @@ func TestNoRefresher(t *testing.T) {
 }
 
 func TestAReaderNeedsConsent(t *testing.T) {
-	inBubble(t, func(w *bubble, _ *creds.Credential) {
+	withReaders(t, func(w *readers, _ *creds.Credential) {
 		code := w.add("code", creds.AuthorizationCode)
 		w.refresher()
 		k := w.reader()
@@ -395,7 +395,7 @@ func TestAReaderNeedsConsent(t *testing.T) {
 // 35 the token endpoint down: a good token is used, an expired one never; 40 and it
 // is asked seldom.
 func TestAReaderWhileTheProviderIsDown(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		k := w.reader()
 		w.bearer(k, jira)
@@ -431,7 +431,7 @@ func TestAReaderWhileTheProviderIsDown(t *testing.T) {
 }
 
 func TestAReaderAtAConfigurationError(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		asked := 0
 		w.http = roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -463,7 +463,7 @@ func TestAReaderAtAConfigurationError(t *testing.T) {
 
 // The store away: tokens serve until they end, and reading is tried seldom.
 func TestAReaderWhileTheStoreIsAway(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		var tries atomic.Int32
 		away := atomic.Bool{}
@@ -510,7 +510,7 @@ func (s flaky) Get(ctx context.Context, key string) (creds.Record, error) {
 
 // 39 an edit is what the next request carries; the token of before goes nowhere new.
 func TestAnEditedCredentialOfAReader(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		k := w.reader()
 		old := w.bearer(k, jira)
@@ -539,7 +539,7 @@ func TestAnEditedCredentialOfAReader(t *testing.T) {
 
 // 34 a credential that is removed while its token is asked for stays removed.
 func TestARemovedCredentialIsNotBroughtBack(t *testing.T) {
-	inBubble(t, func(w *bubble, jira *creds.Credential) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		release := make(chan struct{})
 		asked := make(chan struct{})
@@ -578,7 +578,7 @@ func TestARemovedCredentialIsNotBroughtBack(t *testing.T) {
 }
 
 func TestAnUnsharedTokenStaysInTheProcess(t *testing.T) {
-	inBubble(t, func(w *bubble, _ *creds.Credential) {
+	withReaders(t, func(w *readers, _ *creds.Credential) {
 		alone := w.provider.credential("alone", creds.ClientCredentials)
 		alone.Unshared, alone.Version, alone.AuthorizationURL = true, 0, ""
 		w.save(alone)
