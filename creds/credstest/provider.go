@@ -124,12 +124,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // record notes the request and picks its answer. Noting comes first, so that a
 // request that is never answered counts as well.
 func (p *Provider) record(r *http.Request) http.HandlerFunc {
-	_ = r.ParseForm()
-	seen := TokenRequest{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Form: r.PostForm}
-	if user, password, ok := r.BasicAuth(); ok {
-		seen.User, _ = url.QueryUnescape(user)
-		seen.Password, _ = url.QueryUnescape(password)
-	}
+	seen := tokenRequest(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.requests = append(p.requests, seen)
@@ -145,6 +140,16 @@ func (p *Provider) record(r *http.Request) http.HandlerFunc {
 	}
 	p.issued++
 	return ReplyToken("token-"+strconv.Itoa(p.issued), 3600)
+}
+
+func tokenRequest(r *http.Request) TokenRequest {
+	_ = r.ParseForm()
+	seen := TokenRequest{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Form: r.PostForm}
+	if user, password, ok := r.BasicAuth(); ok {
+		seen.User, _ = url.QueryUnescape(user)
+		seen.Password, _ = url.QueryUnescape(password)
+	}
+	return seen
 }
 
 func (p *Provider) knows(r TokenRequest) bool {
