@@ -8,7 +8,6 @@ require (
 	github.com/elazarl/goproxy v1.9.2 // takes CONNECT and what is not for a proxy
 	github.com/fsnotify/fsnotify v1.10.1 // a changed configuration or store is noticed at once
 	github.com/hashicorp/vault/api v1.23.0 // Vault's logins and KV v2
-
 	github.com/pkg/sftp v1.13.12 // the client of put and of the tests; the gateway itself relays
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/prometheus/client_model v0.6.3 // tests: read metrics back as client_golang gives them

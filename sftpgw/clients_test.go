@@ -159,33 +159,39 @@ func write(t *testing.T, path string, data []byte) {
 }
 
 // What each client shows when there is no session: the sentence, but for curl,
-// which has room for an exit code only.
+// which has an exit code alone.
 func TestClientsShowWhy(t *testing.T) {
-	r := newRig(t, nil)
-	r.use(t)
+	server := credstest.StartSSHD(t, credstest.SSHDOptions{})
+	r := newRig(t, func(r *rig) { r.StoreErr = func() error { return creds.ErrStoreUnavailable } })
+	r.use(t, r.credential(server, "acme", "sftp.acme.example:22"), r.credential(server, "globex", "files.globex.example:2222"))
+	proxy := connectProxy(t, r)
 	for _, row := range clientCommands {
-		if strings.Contains(row.name, "jump") || strings.Contains(row.name, "ssh_config") {
-			continue // without credentials there is nothing to jump to
-		}
 		t.Run(row.name, func(t *testing.T) {
 			if _, err := exec.LookPath(row.needs); err != nil {
 				t.Skip(err)
 			}
-			t.Parallel()
 			dir := clientDir(t, r)
 			write(t, filepath.Join(dir, "up"), []byte("anything"))
 			write(t, filepath.Join(dir, "batch"), []byte("put up to\n"))
 			begin := time.Now()
-			command := strings.Replace(row.command, "lftp -c \"", "lftp -c \"set net:max-retries 1; ", 1)
-			out, err := r.run(t, dir, connectProxy(t, r), command)
-			want := "pillion: no "
+			out, err := r.run(t, dir, proxy, row.command)
+			want := "pillion: the credential store does not answer, so no credential may be used."
 			if strings.HasPrefix(row.name, "curl") {
-				want = "curl: ("
+				want = "curl: (79)"
 			}
 			if err == nil || !strings.Contains(out, want) {
 				t.Errorf("%v: %s", err, out)
 			}
-			t.Logf("%v: %s", time.Since(begin).Round(time.Millisecond), out)
+			if strings.Contains(out, "globex") && !strings.Contains(row.command, "globex") {
+				t.Errorf("another credential is named: %s", out)
+			}
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			t.Logf("%s", out)
 		})
+	}
+	if log := server.Log(); strings.Contains(log, "Connection from") {
+		t.Errorf("the server was reached: %s", log)
 	}
 }

@@ -62,41 +62,44 @@ const maxPacket = 256<<10 + 1024
 const (
 	fxpInit    = 1
 	fxpVersion = 2
+	fxpOpen    = 3
+	fxpStat    = 17
 	fxpStatus  = 101
 	fxFailure  = 4
 )
 
-// refuse answers every request on an accepted channel with the sentence, and
-// returns when the client has gone or some time after the first answer.
+// refuse answers every request on an accepted channel with the sentence. It
+// returns true when the client has closed the channel, and false some time after
+// the first answer, or for what is no SFTP: then the connection has to end.
 //
 //	client  -> INIT        REALPATH "."              ...
 //	pillion <- VERSION 3   STATUS 4 "pillion: ..."   STATUS 4 "pillion: ..."
 //
 // It is the one place where OpenSSH, lftp, rclone and paramiko all show what
 // went wrong; a refused login or channel they report in words of their own, and
-// curl waits forever for what an exit status does not bring.
-func refuse(ch ssh.Channel, sentence string) {
+// curl waits forever for what an exit status does not bring. scp alone shows no
+// words of a status but those on stderr: it begins with a file, others do not.
+func refuse(ch ssh.Channel, sentence string) (left bool) {
+	defer ch.Close()
 	var timer *time.Timer
-	defer func() {
-		if timer != nil {
-			timer.Stop()
-		}
-		ch.Close()
-	}()
 	for {
 		packet, err := readPacket(ch)
 		if err != nil {
-			return
+			return errors.Is(err, io.EOF) && (timer == nil || timer.Stop())
 		}
 		answer := refuseOne(packet, say(sentence))
 		if answer == nil {
-			return
-		}
-		if _, err := ch.Write(answer); err != nil {
-			return
+			return false
 		}
 		if timer == nil && packet[0] != fxpInit {
 			timer = time.AfterFunc(refusedLinger, func() { ch.Close() })
+			defer timer.Stop()
+			if packet[0] == fxpOpen || packet[0] == fxpStat {
+				_, _ = io.WriteString(ch.Stderr(), say(sentence)+"\r\n") // besides
+			}
+		}
+		if _, err := ch.Write(answer); err != nil {
+			return false
 		}
 	}
 }

@@ -136,8 +136,9 @@ func causeOf(err error) string {
 // refuse tells the client why there is no session.
 func (n *conn) refuse(ch ssh.Channel, e Entry, r *refusal) {
 	n.finish(e, r)
-	refuse(ch, r.sentence)
-	n.lingeringClose(lostLinger)
+	if !refuse(ch, r.sentence) {
+		n.lingeringClose(lostLinger)
+	}
 }
 
 // awaitSubsystem returns when the client has asked for sftp, or reports that it
