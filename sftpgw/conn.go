@@ -24,10 +24,11 @@ type conn struct {
 	begin  time.Time
 	ctx    context.Context //nolint:containedctx // ends with the client
 	cancel context.CancelFunc
-	ssh    *ssh.ServerConn // from the handshake on
+	ssh    *ssh.ServerConn // from the handshake on; set under mu
 
 	mu       sync.Mutex
 	channels int // sessions and jumps that are open
+	used     bool // one was opened
 	idle     *time.Timer
 	up       *upstream         // the last one that was dialled
 	upFor    *creds.Credential // whose it is
@@ -54,7 +55,9 @@ func (n *conn) serve() {
 		n.handshakeFailed(err)
 		return
 	}
+	n.mu.Lock()
 	n.ssh = sshConn
+	n.mu.Unlock()
 	go ssh.DiscardRequests(requests) // keepalives are answered, forwarding is refused; ends with the connection
 	n.rest()
 	for channel := range channels {
@@ -114,6 +117,7 @@ func (n *conn) enter() bool {
 		return false
 	}
 	n.channels++
+	n.used = true
 	if n.idle != nil {
 		n.idle.Stop()
 	}
@@ -127,24 +131,33 @@ func (n *conn) leave() {
 	n.rest()
 }
 
-// rest waits for the next session for a while, or ends the connection at once
-// when the server drains.
+// rest waits for the next session, for a while. A server that drains waits for
+// the first one only.
 func (n *conn) rest() {
-	if n.server.isDraining() {
-		n.endIfIdle()
-		return
-	}
+	draining := n.server.isDraining()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.channels > 0 {
+	switch {
+	case n.ssh == nil, n.channels > 0:
+		return
+	case draining && n.used:
+		n.close()
 		return
 	}
+	wait := n.server.idleTimeout()
+	if draining {
+		wait = min(wait, drainWait)
+	}
 	if n.idle == nil {
-		n.idle = time.AfterFunc(n.server.idleTimeout(), n.endIfIdle)
+		n.idle = time.AfterFunc(wait, n.endIfIdle)
 	} else {
-		n.idle.Reset(n.server.idleTimeout())
+		n.idle.Reset(wait)
 	}
 }
+
+// drainWait is what a client may take from its login to its session while the
+// server drains.
+const drainWait = 2 * time.Second
 
 func (n *conn) stopIdle() {
 	n.mu.Lock()

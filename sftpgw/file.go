@@ -103,10 +103,13 @@ func (fs *files) finish(f *file, problem string) {
 	fs.forget(f)
 }
 
+// unfinishedFile is the error of a file that was still open.
+const unfinishedFile = "the session ended before the server confirmed the file"
+
 // finishAll ends what is open when the session ends.
 func (fs *files) finishAll() {
 	for len(fs.live) > 0 {
-		fs.finish(fs.live[len(fs.live)-1], "the session ended before the server confirmed the file")
+		fs.finish(fs.live[len(fs.live)-1], unfinishedFile)
 	}
 	clear(fs.byHandle)
 }

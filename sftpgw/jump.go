@@ -28,12 +28,12 @@ func (n *conn) jump(channel ssh.NewChannel) {
 		_ = channel.Reject(ssh.Prohibited, say("one jump is enough: each target is reached from the gateway itself."))
 		return
 	}
-	if ssh.Unmarshal(channel.ExtraData(), &asked) != nil || asked.Port == 0 || asked.Port > 65535 {
+	if ssh.Unmarshal(channel.ExtraData(), &asked) != nil {
 		_ = channel.Reject(ssh.ConnectionFailed, say("the jump names no host and port."))
 		return
 	}
-	target, err := creds.ParseTarget("sftp://" + net.JoinHostPort(asked.Host, itoa(asked.Port)) + "/")
-	if err != nil || !n.server.Table().HasOrigin(target.Scheme, target.Host, target.Port) {
+	host, port, err := creds.ParseAuthority(net.JoinHostPort(asked.Host, itoa(asked.Port)), 0)
+	if err != nil || !n.server.Table().HasOrigin(string(creds.SFTP), host, port) {
 		r := &refusal{kindNoCredential, "no credential is for the host and port that the jump asks for.", "asked for " + quoted(asked.Host) + " port " + itoa(asked.Port)}
 		n.finish(n.entry(), r)
 		_ = channel.Reject(ssh.Prohibited, say(r.sentence))
@@ -44,7 +44,7 @@ func (n *conn) jump(channel ssh.NewChannel) {
 		return // the client has gone
 	}
 	go ssh.DiscardRequests(requests) // ends with the channel
-	inner := newConn(n.ctx, n.server, &channelConn{ch, n.net}, Target{Host: target.Host, Port: target.Port}, viaJump)
+	inner := newConn(n.ctx, n.server, &channelConn{ch, n.net}, Target{Host: host, Port: port}, viaJump)
 	if err := n.server.enter(inner); err != nil {
 		inner.turnAway(refusalOf(err))
 		return

@@ -100,23 +100,24 @@ func (n *conn) open(ctx context.Context, c *creds.Credential) (*session, error) 
 
 // relay joins the client's channel and the upstream's until one of them ends.
 func (n *conn) relay(ch ssh.Channel, requests <-chan *ssh.Request, up *session, e Entry) {
-	files := 0
+	unfinished := false
 	scan := newScanner(n.server.policy(), func(f File) {
-		files++
+		e.Files++
+		unfinished = unfinished || f.Op == OpWrite && f.Error == unfinishedFile
 		n.server.logFile(&e, f)
 	})
 	r := relay(n.ctx, ch, requests, up, scan)
-	e.Files, e.In, e.Out = files, r.in, r.out
+	e.In, e.Out = r.in, r.out
 	if r.again != nil { // lost before its first word: an expired password, most often
 		n.refuse(r.again, e, &refusal{kindLost, r.lost, causeOf(r.err)})
 		return
 	}
 	switch {
-	case r.lost == "" && r.err == nil:
+	case r.lost == "" && r.err == nil && !unfinished:
 		n.finish(e, nil)
 		return
 	case r.lost == "":
-		n.finish(e, &refusal{kindClientGone, "the client left in mid-session.", r.err.Error()})
+		n.finish(e, &refusal{kindClientGone, "the client left before it had all answers, or closed its files.", causeOf(r.err)})
 		return
 	}
 	// Clients that resume or try again do so when TCP ends, and only then; an

@@ -28,7 +28,9 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,13 +144,10 @@ func (s *Server) Drain() {
 	s.begin()
 	s.mu.Lock()
 	s.draining = true
-	var idle []*conn
-	for c := range s.conns {
-		idle = append(idle, c)
-	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
-	for _, c := range idle {
-		c.endIfIdle()
+	for _, c := range conns {
+		c.rest()
 	}
 }
 
