@@ -25,6 +25,8 @@ Usage:
     pillion credential get NAME [-o text|json]
     pillion credential set NAME --url URL --authorization TYPE ...
     pillion credential delete NAME [--yes]
+    pillion credential connect NAME
+    pillion credential refresh NAME
     pillion credential test NAME
     pillion credential import FILE.yaml
 
@@ -42,13 +44,14 @@ Example:
 
 func (a *app) credentialCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "credential", Short: "list, get, set, delete, test, import", Long: credentialUsage, Args: noArguments,
+		Use: "credential", Short: "list, get, set, delete, connect, refresh, test, import", Long: credentialUsage, Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			return usagef("which command? see pillion credential --help")
 		},
 	}
 	cmd.PersistentFlags().StringVar(&a.flags.prefix, "prefix", "", "")
-	cmd.AddCommand(a.credentialList(), a.credentialGet(), a.credentialSet(), a.credentialDelete(), a.credentialTest(), a.credentialImport())
+	cmd.AddCommand(a.credentialList(), a.credentialGet(), a.credentialSet(), a.credentialDelete(),
+		a.credentialConnect(), a.credentialRefresh(), a.credentialTest(), a.credentialImport())
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -16,10 +15,14 @@ const credentialTestUsage = `Try a stored credential out.
 Usage:
     pillion credential test NAME
 
-For the OAuth types it does one real token request, from this process and by the
-way that the configuration bounds (upstream.allow, ca_file, proxy), and says how
-that went; the token is thrown away. The other types need no token: it says what
-a request would carry. pillion try sends one.
+For the types that fetch a token it does one real token request, by the way that the
+configuration bounds (upstream.allow, ca_file, proxy), and says how that went. Where
+a token needs no consent it is thrown away; of oauth2-authorization-code the grant
+is renewed, and the new token serves from now on. The other types need no token: it
+says what a request would carry. pillion try sends one.
+
+Over the embedded store this process asks. Over Vault a running refresher does, since
+client secrets and refresh tokens are for refreshers alone.
 
 Example:
     pillion credential test servicenow
@@ -29,26 +32,49 @@ func (a *app) credentialTest() *cobra.Command {
 	return &cobra.Command{
 		Use: "test", Short: "Try a stored credential out", Long: credentialTestUsage, Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, store, err := a.lookIntoStore()
+			g, err := a.openGrant(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			c, err := creds.LoadCredential(cmd.Context(), store, args[0])
-			if err != nil {
-				return noSuchCredential(args[0], err)
+			var report token.Report
+			if hasToken(g.credential) {
+				report, err = g.do(cmd.Context(), token.OpTest)
+			} else {
+				report = (&token.Keeper{}).Check(cmd.Context(), g.credential)
 			}
-			keeper, err := a.keeper(cfg)
-			if err != nil {
-				return err
-			}
-			report := keeper.Check(cmd.Context(), c)
-			for _, line := range report.Lines {
-				fmt.Fprintln(a.stdout, line)
-			}
-			if !report.OK {
+			if err = a.told(report, err); err != nil && !report.OK && len(report.Lines) > 0 {
 				return errors.New("the credential " + args[0] + " does not work as it is stored")
 			}
-			return nil
+			return err
+		},
+	}
+}
+
+const credentialRefreshUsage = `Have a new token fetched now, although the old one may still be good.
+
+Usage:
+    pillion credential refresh NAME
+
+For the types that fetch a token; every process that uses the credential takes the
+new one up by itself. Useful after a change at the provider, such as another role
+or scope. Over Vault a running refresher does it.
+
+Example:
+    pillion credential refresh servicenow
+`
+
+func (a *app) credentialRefresh() *cobra.Command {
+	return &cobra.Command{
+		Use: "refresh", Short: "Have a new token fetched now", Long: credentialRefreshUsage, Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			g, err := a.openGrant(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if !hasToken(g.credential) {
+				return errors.New(args[0] + " has no token to refresh: its authorization type is " + string(g.credential.Authorization))
+			}
+			return a.told(g.do(cmd.Context(), token.OpRefresh))
 		},
 	}
 }
@@ -63,4 +89,9 @@ func (a *app) keeper(c *config) (*token.Keeper, error) {
 	server := &proxy.Server{}
 	server.Configure(settings)
 	return &token.Keeper{HTTP: server.Upstream()}, nil
+}
+
+// hasToken reports whether c's authorization is fetched.
+func hasToken(c *creds.Credential) bool {
+	return isOAuth2(c.Authorization) || c.Authorization == creds.Login
 }

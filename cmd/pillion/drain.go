@@ -24,6 +24,9 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	d.draining.Store(true)
 	d.ready.Store(false)
 	d.server.Drain()
+	if d.refresher != nil {
+		d.refresher.stop() // begins nothing new by itself; requests are still served
+	}
 	limit := d.config.Load().Drain
 	d.log.Info("draining", "at most", limit.String())
 	over := time.After(limit)
@@ -44,6 +47,16 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
 	defer cancel()
 	err := d.server.Shutdown(ctx)
+	if d.refresher != nil {
+		// A token request under way ends, and what it brings is written: a provider
+		// that rotates has no second answer.
+		select {
+		case <-d.refresher.done:
+		case <-signals:
+			d.log.Warn("ended by a second signal while a token was renewed")
+			return nil
+		}
+	}
 	d.log.Info("ended", "cut", err != nil)
 	return nil
 }

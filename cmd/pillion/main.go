@@ -85,7 +85,7 @@ Serve:
     health        ask a running pillion whether it is ready (for probes)
 
 Credentials:
-    credential    list, get, set, delete, test, import
+    credential    list, get, set, delete, connect, refresh, test, import
     explain       say which credential a URL gets, and why
     try           send a request through the running proxy
 

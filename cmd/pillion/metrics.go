@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	proxy    *proxy.Metrics
+	table    atomic.Pointer[creds.Table] // whose series there are
 
 	credentials     *prometheus.GaugeVec
 	credentialInfo  *prometheus.GaugeVec
@@ -28,8 +30,9 @@ type metrics struct {
 	refreshes       *prometheus.CounterVec
 	refreshErrors   *prometheus.CounterVec
 	refreshDuration *prometheus.HistogramVec
-	tokenExpiry     *prometheus.GaugeVec
-	tokenSuccess    *prometheus.GaugeVec
+	leaseConflicts  *prometheus.CounterVec
+	rescues         *prometheus.CounterVec
+	unknownOutcomes *prometheus.CounterVec
 	storeRequests   *prometheus.CounterVec
 	storeDuration   prometheus.Histogram
 }
@@ -60,19 +63,21 @@ func newMetrics(perCredential bool) *metrics {
 			Buckets:                     []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"grant", "result"}),
-		tokenExpiry:   gauge("token_expiry_timestamp_seconds", "When the access token in use expires; 0 before the first.", "credential"),
-		tokenSuccess:  gauge("token_last_success_timestamp_seconds", "When a token request last succeeded; 0 before the first.", "credential"),
-		storeRequests: counter("store_requests_total", "Requests to the credential store, by how they ended.", "operation", "result"),
+		leaseConflicts:  counter("token_lease_conflicts_total", "Renewals that another process had begun a moment before.", "credential"),
+		rescues:         counter("token_rescues_total", "Tokens that were written although their lease was lost, or after a crash.", "credential"),
+		unknownOutcomes: counter("token_unknown_outcomes_total", "Token requests that ended so that the provider may have acted on them.", "credential"),
+		storeRequests:   counter("store_requests_total", "Requests to the credential store, by how they ended.", "operation", "result"),
 		storeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "pillion_store_request_duration_seconds", Help: "Time of a request to the credential store.",
 			Buckets: []float64{.0001, .001, .01, .1, 1, 10},
 		}),
 	}
+	m.table.Store(creds.NewTable(nil))
 	build := gauge("build_info", "1, with the version and the Go release it was built with.", "version", "goversion")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(
 		build, m.credentials, m.credentialInfo, m.reloadOK, m.reloadTime,
-		m.refreshes, m.refreshErrors, m.refreshDuration, m.tokenExpiry, m.tokenSuccess,
+		m.refreshes, m.refreshErrors, m.refreshDuration, m.leaseConflicts, m.rescues, m.unknownOutcomes,
 		m.storeRequests, m.storeDuration,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -86,7 +91,8 @@ func newMetrics(perCredential bool) *metrics {
 }
 
 // watch adds the series whose values are asked for when somebody scrapes.
-func (m *metrics) watch(live *creds.Live, vault *vaultstore.Client, ca *proxy.CA) {
+func (m *metrics) watch(live *creds.Live, tokens func(name string) token.State, vault *vaultstore.Client, ca *proxy.CA) {
+	m.registry.MustRegister(newTokenCollector(m.table.Load, tokens))
 	ask := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help}, value))
 	}
@@ -130,12 +136,13 @@ func (m *metrics) reloaded(ok bool, now time.Time) {
 // follow starts the series of credentials that came at 0, so that a rate sees
 // their first event, and ends those of credentials that went.
 func (m *metrics) follow(old, current *creds.Table) {
+	m.table.Store(current)
 	m.proxy.Follow(old, current)
 	for _, c := range ended(old, current) {
 		label := prometheus.Labels{"credential": c.Name}
 		for _, v := range []interface {
 			DeletePartialMatch(prometheus.Labels) int
-		}{m.refreshes, m.refreshErrors, m.tokenExpiry, m.tokenSuccess} {
+		}{m.refreshes, m.refreshErrors, m.leaseConflicts, m.rescues, m.unknownOutcomes} {
 			v.DeletePartialMatch(label)
 		}
 	}
@@ -157,13 +164,9 @@ func (m *metrics) startTokenSeries(c *creds.Credential) {
 	for _, reason := range token.Reasons() {
 		m.refreshErrors.WithLabelValues(c.Name, reason)
 	}
-	m.tokenExpiry.WithLabelValues(c.Name)
-	m.tokenSuccess.WithLabelValues(c.Name)
-}
-
-// hasToken reports whether c's authorization is fetched.
-func hasToken(c *creds.Credential) bool {
-	return isOAuth2(c.Authorization) || c.Authorization == creds.Login
+	for _, v := range []*prometheus.CounterVec{m.leaseConflicts, m.rescues, m.unknownOutcomes} {
+		v.WithLabelValues(c.Name)
+	}
 }
 
 // ended returns the credentials of old whose series end: they are no more, or
@@ -179,15 +182,21 @@ func ended(old, current *creds.Table) []*creds.Credential {
 }
 
 // tokenEvent is token.Keeper.OnEvent.
-func (m *metrics) tokenEvent(e token.Event, now time.Time) {
-	m.refreshes.WithLabelValues(e.Credential, string(e.Grant), string(e.Result)).Inc()
-	m.refreshDuration.WithLabelValues(string(e.Grant), string(e.Result)).Observe(e.Took.Seconds())
-	if e.Result == token.Failure {
-		m.refreshErrors.WithLabelValues(e.Credential, e.Reason).Inc()
-		return
+func (m *metrics) tokenEvent(e token.Event) {
+	switch e.Kind {
+	case token.EventLeaseConflict:
+		m.leaseConflicts.WithLabelValues(e.Credential).Inc()
+	case token.EventRescue:
+		m.rescues.WithLabelValues(e.Credential).Inc()
+	case token.EventUnknownOutcome:
+		m.unknownOutcomes.WithLabelValues(e.Credential).Inc()
+	case token.EventRequest:
+		m.refreshes.WithLabelValues(e.Credential, string(e.Grant), string(e.Result)).Inc()
+		m.refreshDuration.WithLabelValues(string(e.Grant), string(e.Result)).Observe(e.Took.Seconds())
+		if e.Result == token.Failure {
+			m.refreshErrors.WithLabelValues(e.Credential, e.Reason).Inc()
+		}
 	}
-	m.tokenExpiry.WithLabelValues(e.Credential).Set(seconds(e.Expires))
-	m.tokenSuccess.WithLabelValues(e.Credential).Set(seconds(now))
 }
 
 // The labels of store_requests_total.

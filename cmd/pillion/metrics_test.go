@@ -27,10 +27,10 @@ func exposed(t *testing.T) (*metrics, map[string]*dto.MetricFamily) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.watch(&creds.Live{}, &vaultstore.Client{}, ca)
+	m.watch(&creds.Live{}, func(string) token.State { return token.State{} }, &vaultstore.Client{}, ca)
 	m.reloaded(true, time.Now())
 	m.follow(creds.NewTable(nil), creds.NewTable(twoCredentials()))
-	m.tokenEvent(token.Event{Credential: "itsm", Grant: creds.ClientCredentials, Result: token.Success, Took: time.Second}, time.Now())
+	m.tokenEvent(token.Event{Credential: "itsm", Grant: creds.ClientCredentials, Result: token.Success, Took: time.Second})
 	return m, gather(t, m)
 }
 
@@ -51,6 +51,7 @@ func twoCredentials() []*creds.Credential {
 	return []*creds.Credential{
 		{Name: "snow", Protocol: creds.HTTPS, URL: "https://example.service-now.com/", Authorization: creds.Basic, Username: "u", Password: creds.NewSecret("p")},
 		{Name: "itsm", Protocol: creds.HTTPS, URL: "https://itsm.example/", Authorization: creds.ClientCredentials, ClientID: "i", ClientSecret: creds.NewSecret("s"), AccessTokenURL: "https://login.example/"},
+		{Name: "code", Protocol: creds.HTTPS, URL: "https://code.example/", Authorization: creds.AuthorizationCode, ClientID: "i", AccessTokenURL: "https://login.example/"},
 	}
 }
 

@@ -1,5 +1,12 @@
 package main
 
+import (
+	"context"
+
+	"pillion/creds"
+	"pillion/creds/token"
+)
+
 // refresherConfig is the section refresher.
 type refresherConfig struct {
 	Enabled string `yaml:"enabled"`
@@ -17,4 +24,78 @@ func (c *config) refreshes() bool {
 		return false
 	}
 	return c.vault == nil
+}
+
+// refresher is a token.Refresher that runs.
+type refresher struct {
+	*token.Refresher
+	stop context.CancelFunc
+	done chan struct{} // closed when what was under way has ended, after stop
+}
+
+func (r *refresher) start(ctx context.Context) {
+	ctx, r.stop = context.WithCancel(ctx)
+	go func() {
+		defer close(r.done)
+		r.Run(ctx)
+	}()
+}
+
+// openTokens makes what brings tokens: shared through the store's records by all that
+// read it, and renewed here if this process may.
+func (d *daemon) openTokens() {
+	d.keeper = &token.Keeper{
+		OnEvent: d.tokenEvent,
+		Current: func(name string) (*creds.Credential, bool) { return d.live.Table().ByName(name) },
+		Store:   d.live.StoreOf,
+	}
+	c := d.config.Load()
+	if !c.refreshes() {
+		return
+	}
+	d.refresher = &refresher{done: make(chan struct{}), Refresher: &token.Refresher{
+		OnEvent: d.tokenEvent, Table: d.live.Table, Store: d.live.StoreOf,
+		Stores: append([]creds.Store{d.live.Store}, d.live.More...), Journal: c.journalDir(),
+	}}
+	d.keeper.Refresher = d.refresher.Refresher
+}
+
+// tokenEvent is OnEvent of keeper and refresher: a line of the log, and the metrics.
+func (d *daemon) tokenEvent(e token.Event) {
+	d.metrics.tokenEvent(e)
+	attrs := []any{"credential", e.Credential, "grant", string(e.Grant)}
+	switch e.Kind {
+	case token.EventRequest:
+		d.logTokenRequest(e, append(attrs, "ms", milliseconds(e.Took)))
+	case token.EventState:
+		d.logTokenState(e, attrs)
+	case token.EventRescue:
+		d.log.Warn("a token that was nearly lost is written", attrs...)
+	case token.EventUnknownOutcome:
+		d.log.Warn("a token request ended without an answer: the provider may have acted on it", attrs...)
+	case token.EventBlindClaim:
+		d.log.Warn("a refresher is silent while it holds a grant: taking over", attrs...)
+	case token.EventLeaseConflict:
+		d.log.Debug("another refresher was faster", attrs...)
+	}
+}
+
+func (d *daemon) logTokenRequest(e token.Event, attrs []any) {
+	if e.Result == token.Success {
+		d.log.Info("token", append(attrs, "token", e.Token, "expires", e.Expires)...)
+		return
+	}
+	d.log.Warn("no token", append(attrs, "reason", e.Reason, "status", e.Status, "code", e.Code, "detail", e.Detail, "advice", token.Advice(e.Reason, e.Code))...)
+}
+
+func (d *daemon) logTokenState(e token.Event, attrs []any) {
+	attrs = append(attrs, "state", string(e.State))
+	switch e.State {
+	case token.StatusNeedsConsent:
+		d.log.Error("a credential needs consent: run pillion credential connect "+e.Credential, attrs...)
+	case token.StatusOK:
+		d.log.Info("the grant is well", attrs...)
+	default:
+		d.log.Warn("the grant is not well", attrs...)
+	}
 }

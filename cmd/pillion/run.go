@@ -71,15 +71,16 @@ type daemon struct {
 	level   slog.LevelVar
 	started time.Time
 
-	store    creds.Store
-	vault    *vaultstore.Client // nil over the embedded store
-	cache    *vaultCache        // nil unless store.vault.cache
-	live     *creds.Live
-	keeper   *token.Keeper
-	ca       *proxy.CA
-	server   *proxy.Server
-	metrics  *metrics
-	requests *requestLog
+	store     creds.Store
+	vault     *vaultstore.Client // nil over the embedded store
+	cache     *vaultCache        // nil unless store.vault.cache
+	live      *creds.Live
+	keeper    *token.Keeper
+	refresher *refresher // nil where others renew the tokens
+	ca        *proxy.CA
+	server    *proxy.Server
+	metrics   *metrics
+	requests  *requestLog
 
 	listeners map[string]net.Listener // "proxy", "metrics": complete before ready
 	own       atomic.Pointer[[]netip.AddrPort]
@@ -169,10 +170,11 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	if err := d.openCredentials(ctx); err != nil {
 		return nil, err
 	}
+	d.openTokens()
 	if err := d.openProxy(); err != nil {
 		return nil, err
 	}
-	d.metrics.watch(d.live, d.vault, d.ca)
+	d.metrics.watch(d.live, d.keeper.State, d.vault, d.ca)
 	d.metrics.reloaded(true, time.Now())
 	return d, nil
 }
@@ -212,10 +214,6 @@ func (d *daemon) makeState() error {
 // openCredentials opens the store and reads it for the first time.
 func (d *daemon) openCredentials(ctx context.Context) error {
 	c := d.config.Load()
-	d.keeper = &token.Keeper{
-		OnEvent: d.tokenEvent,
-		Current: func(name string) (*creds.Credential, bool) { return d.live.Table().ByName(name) },
-	}
 	if c.vault != nil {
 		return d.openFromVault(ctx, c)
 	}
@@ -254,17 +252,6 @@ func (d *daemon) credentialsChanged(old, current *creds.Table) {
 	d.metrics.follow(old, current)
 }
 
-// tokenEvent is token.Keeper.OnEvent: a line of the log and the metrics.
-func (d *daemon) tokenEvent(e token.Event) {
-	d.metrics.tokenEvent(e, time.Now())
-	attrs := []any{"credential", e.Credential, "grant", string(e.Grant), "ms", milliseconds(e.Took)}
-	if e.Result == token.Success {
-		d.log.Info("token", append(attrs, "token", e.Token, "expires", e.Expires)...)
-		return
-	}
-	d.log.Warn("no token", append(attrs, "reason", e.Reason, "status", e.Status, "code", e.Code, "detail", e.Detail, "advice", token.Advice(e.Reason, e.Code))...)
-}
-
 // openProxy makes the CA, publishes it, and makes the proxy around everything.
 func (d *daemon) openProxy() error {
 	c := d.config.Load()
@@ -286,6 +273,9 @@ func (d *daemon) openProxy() error {
 		MaxTunnels: maxTunnels(),
 	}
 	d.keeper.HTTP = d.server.Upstream()
+	if d.refresher != nil {
+		d.refresher.HTTP = d.server.Upstream()
+	}
 	settings, err := d.proxySettings(c)
 	if err != nil {
 		return err
@@ -374,6 +364,9 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	if l := d.listeners["proxy"]; l != nil {
 		serve("the proxy", func() error { return d.server.Serve(l) })
+	}
+	if d.refresher != nil {
+		d.refresher.start(ctx)
 	}
 	if d.vault != nil {
 		go d.followVault(ctx)

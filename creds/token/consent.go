@@ -33,8 +33,8 @@ type Pending struct {
 	used atomic.Bool
 }
 
-// consentTime is how long a person may take.
-const consentTime = 10 * time.Minute
+// ConsentTime is how long a person may take.
+const ConsentTime = 10 * time.Minute
 
 // BeginConsent makes the address where a person consents to c. redirectURL is where
 // the provider sends the browser afterwards: https, or http on this machine. The
@@ -132,7 +132,7 @@ func (p *Pending) Code(query url.Values, now time.Time) (creds.Secret, error) {
 	if p.used.Swap(true) {
 		return creds.Secret{}, ErrConsentUsed
 	}
-	if age := now.Sub(p.Started); age > consentTime || age < -consentTime {
+	if age := now.Sub(p.Started); age > ConsentTime || age < -ConsentTime {
 		return creds.Secret{}, ErrConsentExpired
 	}
 	if iss := query.Get("iss"); iss != "" && !sameOrigin(iss, p.URL) {
