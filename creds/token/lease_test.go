@@ -31,18 +31,18 @@ var fingerprintOne = creds.NewSecret("access-1").Fingerprint()
 // steps that rows are made of.
 type edit func(*situation)
 
-func expired(s *situation)    { s.record.Token.ExpiresAt = toMillis(at.Add(-time.Second)) }
-func ahead(s *situation)      { s.want.ahead = true }
-func forced(s *situation)     { s.want.force = true }
-func upstreamRefused(s *situation)    { s.want.refused = fingerprintOne }
-func renewed(s *situation)    { s.since = 2 }
-func noRefresh(s *situation)  { s.record.Refresh = nil }
-func free(s *situation)       { s.record.Refresh, s.consent = nil, false } // client credentials
-func mine(s *situation)       { s.own.id = "lease" }
-func mineSent(s *situation)   { s.own = ownLease{id: "lease", sent: true} }
-func otherScope(s *situation) { s.asked = "b" }
-func absent(s *situation)     { s.stored, s.record = false, grantRecord{} }
-func otherURL(s *situation)   { s.purpose = "q" }
+func expired(s *situation)         { s.record.Token.ExpiresAt = toMillis(at.Add(-time.Second)) }
+func ahead(s *situation)           { s.want.ahead = true }
+func forced(s *situation)          { s.want.force = true }
+func upstreamRefused(s *situation) { s.want.refused = fingerprintOne }
+func renewed(s *situation)         { s.since = 2 }
+func noRefresh(s *situation)       { s.record.Refresh = nil }
+func free(s *situation)            { s.record.Refresh, s.consent = nil, false } // client credentials
+func mine(s *situation)            { s.own.id = "lease" }
+func mineSent(s *situation)        { s.own = ownLease{id: "lease", sent: true} }
+func otherScope(s *situation)      { s.asked = "b" }
+func absent(s *situation)          { s.stored, s.record = false, grantRecord{} }
+func otherURL(s *situation)        { s.purpose = "q" }
 
 func leased(age time.Duration) edit {
 	return func(s *situation) { s.record.Lease, s.age = &lease{ID: "lease", TTL: 25_000}, age }
