@@ -305,3 +305,19 @@ func keptLoggedIn(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// A fleet that logged in within one second does not do so again: the next logins
+// fall into a fifth of the token's life, evenly.
+func TestLoginsSpread(t *testing.T) {
+	now := time.Now()
+	c := &Client{Now: func() time.Time { return now }}
+	minutes := map[int]int{}
+	for range 1000 {
+		minutes[int(c.loginFor("token", time.Hour).renewAt.Sub(now).Minutes())]++
+	}
+	for minute, n := range minutes {
+		if minute < 34 || minute > 46 || n > 130 {
+			t.Errorf("%d of a thousand log in in minute %d", n, minute)
+		}
+	}
+}
