@@ -13,7 +13,7 @@ import (
 )
 
 // refusedWith asks with a refresh token and returns the failure.
-func refusedWith(t *testing.T, ctx context.Context, ask grant) *failure {
+func refusedWith(ctx context.Context, t *testing.T, ask grant) *failure {
 	t.Helper()
 	_, err := ask(ctx, proof{refresh: creds.NewSecret("r")})
 	var failed *failure
@@ -68,7 +68,7 @@ func TestMayHaveActed(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			f, ask := asked(t, authorizationCodeCredential)
 			f.provider.Answer(row.reply)
-			failed := refusedWith(t, t.Context(), ask)
+			failed := refusedWith(t.Context(), t, ask)
 			if failed.unknown != row.unknown {
 				t.Errorf("unknown %t: %s", failed.unknown, failed.words())
 			}
@@ -83,7 +83,7 @@ func TestMayHaveActed(t *testing.T) {
 			leave()
 			<-r.Context().Done()
 		})
-		if failed := refusedWith(t, ctx, ask); !failed.unknown {
+		if failed := refusedWith(ctx, t, ask); !failed.unknown {
 			t.Errorf("%s", failed.words())
 		}
 	})
@@ -95,7 +95,7 @@ func TestMayHaveActed(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.provider.Answer(hangUp)
-		if failed := refusedWith(t, t.Context(), ask); !failed.unknown {
+		if failed := refusedWith(t.Context(), t, ask); !failed.unknown {
 			t.Errorf("%s", failed.words())
 		}
 		f.wantCalls(t, 2) // a POST that was written is never repeated by net/http
@@ -125,7 +125,7 @@ func TestNeverLeft(t *testing.T) {
 			f := newFixture(t)
 			authorizationCodeCredential(f.jira)
 			edit(f)
-			if failed := refusedWith(t, t.Context(), authorizationCode(f.jira, f.endpoint())); failed.unknown {
+			if failed := refusedWith(t.Context(), t, authorizationCode(f.jira, f.endpoint())); failed.unknown {
 				t.Errorf("%s", failed.words())
 			}
 		})
@@ -134,7 +134,7 @@ func TestNeverLeft(t *testing.T) {
 	t.Run("a transport that says nothing is not believed", func(t *testing.T) {
 		f := newFixture(t)
 		f.HTTP = roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
-		if failed := refusedWith(t, t.Context(), authorizationCode(f.jira, f.endpoint())); !failed.unknown {
+		if failed := refusedWith(t.Context(), t, authorizationCode(f.jira, f.endpoint())); !failed.unknown {
 			t.Errorf("%s", failed.words())
 		}
 	})
