@@ -34,7 +34,7 @@ var rows = []row{
 	{name: "crash 10 % after claim, journal or write", crash: 0.1},
 	{name: "the same without the journal", crash: 0.1, noJournal: true, want: expectation{deathInside: true}},
 	{name: "Vault loses 20 % of its answers to writes", lost: 0.2},
-	{name: "token endpoint 30 % 503, 20 % 429", faults: credstest.OIDCFaults{Unavailable: 0.3, TooMany: 0.2}},
+	{name: "token endpoint 30 % 503, 20 % 429", faults: credstest.OIDCFaults{Unavailable: 0.3, TooMany: 0.2}, want: expectation{outages: true}},
 	{name: "Vault frozen 6 s, four times", freezes: 4, want: expectation{outages: true}},
 	{name: "access token revoked at the provider every 10 s", revokeEvery: 10 * time.Second, want: expectation{outages: true}},
 	{

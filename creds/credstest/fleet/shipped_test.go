@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"pillion/creds"
-	"pillion/creds/credstest"
 	"pillion/creds/token"
 )
 
@@ -173,7 +172,7 @@ func (a *shipped) again() {
 }
 
 // stored implements administrator: every token that was given counts one up in gen.
-func (a *shipped) stored(credstest.OIDCStats) bool {
+func (a *shipped) stored() bool {
 	for range 200 {
 		record, err := a.store.Get(a.t.Context(), creds.KeyGrants+credential)
 		given := a.provider.Stats(a.t).Granted
