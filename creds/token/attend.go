@@ -16,7 +16,7 @@ const (
 	// answerFor is how long an answer stands.
 	answerFor = 2 * time.Minute
 	// askEvery bounds what somebody can do who may write requests/ and no more.
-	askEvery = 10 * time.Second
+	askEvery = 5 * time.Second
 )
 
 // attendAll looks at the requests/ of all stores. One that does not answer is looked
@@ -103,7 +103,7 @@ func (r *Refresher) takeRing(ctx context.Context, ch *charge, version int, recor
 // takeAsk claims an ask, so that one refresher does it, does it and answers.
 func (r *Refresher) takeAsk(ctx context.Context, ch *charge, stored creds.Record, record requestRecord, clock time.Time) error {
 	ask := *record.Ask
-	if ask.Taken != "" && clock.Sub(stored.Created) < takenFor || !r.mayAsk(ch) {
+	if ask.Taken != "" && clock.Sub(stored.Created) < takenFor || ask.Op != OpExchange && !r.mayAsk(ch) {
 		return nil
 	}
 	ask.Taken = r.holder

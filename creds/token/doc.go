@@ -1,6 +1,6 @@
 // Package token turns a credential into what a request carries for it.
 //
-//	keeper := &token.Keeper{HTTP: guarded, OnEvent: count}
+//	keeper := &token.Keeper{HTTP: guarded, OnEvent: count, Store: live.StoreOf}
 //	live.OnChange = func(old, new *creds.Table) { keeper.Forget(gone(old, new)...) }
 //
 //	authorization, err := keeper.Authorize(ctx, credential)
@@ -9,9 +9,16 @@
 //
 // A kind of authorization is one file and one line in the table of kinds.go. It
 // is either static, built once for a credential, or a grant: one token request.
-// Around a grant stands a Source. The one of this package, cache, keeps the
-// token in this process; one that shares it through a store's records takes its
-// place in Keeper.wrap, and no caller changes.
+// Around a grant stands a Source: shared, whose token lies in a store's records and
+// serves every process over that store, or cache, which keeps it in this process
+// (share: false, or no store). Keeper.wrap is the one place that chooses.
+//
+//	Keeper -- shared -+- reader ---- reads tokens/NAME, rings at requests/NAME
+//	                  '- Refresher - one renewal a credential: grants/NAME, the provider
+//
+// Who may renew has a Refresher, whose Run also renews ahead of need, answers rings
+// and asks, and keeps idle grants alive. Over the file store that is every process;
+// over Vault a few, and sidecars hold neither client secrets nor refresh tokens.
 //
 //	         first use                    refreshing failed
 //	none -----------------> ok --------------------------------> degraded

@@ -24,6 +24,7 @@ type readers struct {
 	table    atomic.Pointer[creds.Table]
 	http     http.RoundTripper
 	events   atomic.Pointer[func(Event)]
+	poll     time.Duration // of refreshers
 }
 
 // withReaders runs test in a bubble, in a world with a credential jira whose tokens live
@@ -94,7 +95,7 @@ func (w *readers) idleRefresher() *Refresher {
 				(*hear)(e)
 			}
 		},
-		Table: w.table.Load, Store: w.storeOf, Stores: []creds.Store{w.store}, Journal: w.TempDir(),
+		Table: w.table.Load, Store: w.storeOf, Stores: []creds.Store{w.store}, Journal: w.TempDir(), Poll: w.poll,
 	}
 }
 
@@ -477,7 +478,7 @@ func TestAReaderWhileTheStoreIsAway(t *testing.T) {
 			w.bearer(k, jira)
 			time.Sleep(time.Second)
 		}
-		if n := tries.Load(); n > 16 {
+		if n := tries.Load(); n > 20 {
 			w.Errorf("%d tries in an hour", n)
 		}
 		if s := k.State("jira"); s.Detail == "" {
