@@ -123,10 +123,9 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 	}
 	defer func() { l.release() }()
 	watched := &watchedConn{Conn: conn}
-	_ = conn.SetDeadline(time.Now().Add(limit)) // a connection without deadlines ends with ctx
 	stop := context.AfterFunc(dialing, func() { conn.Close() })
 	sshConn, channels, requests, err := ssh.NewClientConn(watched, pins.addr, d.config(dialing, c, pins, l))
-	if err == nil && !stop() {
+	if !stop() { // closed meanwhile, whatever came of it
 		err = context.Cause(dialing)
 	}
 	if err != nil {
@@ -136,7 +135,6 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 		}
 		return nil, d.failed(err, pins, l, watched, limit)
 	}
-	_ = conn.SetDeadline(time.Time{})
 	a.accepted(pins.shown)
 	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, a), nil
 }

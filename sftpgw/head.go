@@ -44,12 +44,15 @@ type head struct {
 // parseHead reads the head of the packet at the start of p. ok is false when
 // more of it must be there first. version is the one that the server answered.
 func parseHead(p []byte, version uint32, h *head) (ok bool, err error) {
-	if len(p) < 5 {
+	if len(p) < 4 {
 		return false, nil
 	}
 	length := binary.BigEndian.Uint32(p)
 	if length == 0 || length > packetLimit {
 		return false, &packetError{length}
+	}
+	if len(p) < 5 {
+		return false, nil
 	}
 	*h = head{length: 4 + length, kind: p[4]}
 	if length < 5 {

@@ -41,7 +41,7 @@ func (q *replyStream) next(p []byte) (n int, err error) {
 // answered takes in a reply.
 func (s *scanner) answered(h *head) {
 	if !h.hasID {
-		if h.kind == pktVersion && s.version == 0 {
+		if h.kind == pktVersion && !h.malformed && s.version == 0 {
 			s.version = max(h.id, 1)
 		}
 		return

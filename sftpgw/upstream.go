@@ -182,11 +182,10 @@ func (u *upstream) open(ctx context.Context) (*session, error) {
 	var err error
 	select {
 	case r := <-result:
-		if r.err == nil {
-			return r.s, nil
+		if r.err != nil {
+			u.left(false)
 		}
-		u.left()
-		return nil, r.err
+		return r.s, r.err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
@@ -197,7 +196,7 @@ func (u *upstream) open(ctx context.Context) (*session, error) {
 			r.s.close()
 			return
 		}
-		u.left()
+		u.left(false)
 	}()
 	return nil, err
 }
@@ -251,13 +250,20 @@ func (s *session) drain(requests <-chan *ssh.Request) {
 func (s *session) close() {
 	s.once.Do(func() {
 		_ = s.ch.Close() // io.EOF where the server closed it first
-		s.up.left()
+		go func() {
+			<-s.exited // only then the server has room again
+			s.up.left(true)
+		}()
 	})
 }
 
-func (u *upstream) left() {
+// left counts a session less: one that has ended, which makes room where the
+// server had refused another one, or one that was refused.
+func (u *upstream) left(ended bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sessions--
-	u.full = false
+	if ended {
+		u.full = false
+	}
 }
