@@ -86,13 +86,13 @@ func problemOf(err error) *problem {
 	case errors.As(err, &path):
 		return &problem{kind: kindBadRequest, detail: path.Error()}
 	case errors.Is(err, creds.ErrNeedsConsent):
-		return &problem{kind: kindNeedsConsent, detail: "An administrator must connect the credential again on the page \"Connector credentials\"."}
+		return needsConsent(err)
 	case errors.As(err, &token):
 		return tokenProblem(token)
 	case errors.As(err, &invalid):
 		return &problem{kind: kindTokenUnavailable, detail: "The credential cannot be sent, and must be entered again: " + strings.ReplaceAll(invalid.Error(), "\n", "")}
 	case errors.Is(err, creds.ErrStoreUnavailable):
-		return &problem{kind: kindStoreUnavailable, detail: "The credential store does not answer, and no credentials are loaded. The log of pillion says why.", retryAfter: 5 * time.Second}
+		return &problem{kind: kindStoreUnavailable, detail: "The credential store does not answer, and what this request needs of it is not loaded. The log of pillion says why.", retryAfter: 5 * time.Second}
 	case errors.As(err, &forbidden):
 		return forbiddenProblem(forbidden)
 	case errors.Is(err, context.Canceled):
@@ -106,6 +106,14 @@ func noMatchAdvice(err *creds.NoMatchError) string {
 		return "The client chose it as its proxy user (HTTP_PROXY=http://NAME@...): correct the name there, or leave it out."
 	}
 	return "Add one, or correct its instance URL; \"pillion explain " + err.Target.URL() + "\" shows the nearest misses."
+}
+
+func needsConsent(err error) *problem {
+	p := &problem{kind: kindNeedsConsent, detail: "A person must log in at the provider and agree: an administrator connects the credential."}
+	if token, ok := errors.AsType[*creds.TokenError](err); ok {
+		p.detail = "A person must log in at the provider and agree: \"pillion credential connect " + token.Credential + "\" begins that."
+	}
+	return p
 }
 
 func tokenProblem(err *creds.TokenError) *problem {

@@ -22,10 +22,8 @@ const (
 // attendAll looks at the requests/ of all stores. One that does not answer is looked
 // at again at the next poll.
 func (r *Refresher) attendAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, readerWait)
-	defer cancel()
 	for _, store := range r.Stores {
-		keys, err := store.List(ctx, creds.KeyRequests)
+		keys, err := listRequests(ctx, store)
 		if err != nil {
 			continue
 		}
@@ -33,6 +31,12 @@ func (r *Refresher) attendAll(ctx context.Context) {
 			r.attend(ctx, store, strings.TrimPrefix(key, creds.KeyRequests))
 		}
 	}
+}
+
+func listRequests(ctx context.Context, store creds.Store) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storePatience)
+	defer cancel()
+	return store.List(ctx, creds.KeyRequests)
 }
 
 // attend begins to answer what is asked for a credential of that store, unless that
@@ -45,8 +49,7 @@ func (r *Refresher) attend(ctx context.Context, store creds.Store, name string) 
 		return
 	}
 	ch.asked = true
-	ctx = context.WithoutCancel(ctx)
-	r.begin(func() {
+	r.work.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, refresherWait)
 		defer cancel()
 		_ = r.answer(ctx, ch) // what failed stands there still, at the next poll
@@ -86,7 +89,7 @@ func (r *Refresher) answer(ctx context.Context, ch *charge) error {
 func (r *Refresher) takeRing(ctx context.Context, ch *charge, version int, record requestRecord) error {
 	key := creds.KeyRequests + ch.credential.Name
 	refused := record.Ring.Refused
-	err := error(nil)
+	var err error
 	if record.Answer == nil {
 		err = ch.store.Delete(ctx, key)
 	} else {
@@ -113,6 +116,8 @@ func (r *Refresher) takeAsk(ctx context.Context, ch *charge, stored creds.Record
 		return err // somebody else has it, or asks for something else
 	}
 	report := r.Do(ctx, ch.credential, ask)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience) // whoever ends us has to wait for that
+	defer cancel()
 	for range requestTries {
 		err := r.putAnswer(ctx, ch, ask.ID, report)
 		if !errors.Is(err, creds.ErrConflict) {
@@ -177,7 +182,7 @@ func (r *Refresher) Do(ctx context.Context, c *creds.Credential, ask Ask) Report
 		report.OK = true
 		k.checkGrant(ctx, c, found, &report)
 	case ask.Op == OpExchange:
-		r.doExchange(ctx, c, &report)
+		r.doExchange(ctx, c, ask, &report)
 	case ask.Op == OpRefresh, ask.Op == OpTest: // a refresh token is tried out by using it, and the new one kept
 		r.doRefresh(ctx, c, want{force: true, wanted: usedFor}, &report)
 	default:
@@ -186,27 +191,47 @@ func (r *Refresher) Do(ctx context.Context, c *creds.Credential, ask Ask) Report
 	return report
 }
 
-func (r *Refresher) doExchange(ctx context.Context, c *creds.Credential, report *Report) {
+func (r *Refresher) doExchange(ctx context.Context, c *creds.Credential, ask Ask, report *Report) {
 	ch := r.charge(c)
 	if ch == nil {
-		report.say("%s is not in the store any more", c.Name)
+		report.say("%s was edited or removed meanwhile", c.Name)
 		return
 	}
-	if err := ch.enter(ctx); err != nil {
-		r.sayError(report, err)
-		return
-	}
-	err := ch.start(ctx)
-	if err == nil {
-		err = ch.renewal.exchange(ctx)
-	}
-	ch.leave()
-	if err != nil {
+	if err := r.exchange(ctx, ch, ask.ID); err != nil {
 		r.sayError(report, err)
 		return
 	}
 	report.say("%s is connected", c.Name)
 	r.doRefresh(ctx, c, want{wanted: usedFor}, report)
+}
+
+// exchange spends the code that waits, or sees that another refresher has: over one
+// store several may have heard of it.
+func (r *Refresher) exchange(ctx context.Context, ch *charge, id string) error {
+	if err := ch.enter(ctx); err != nil {
+		return err
+	}
+	defer ch.leave()
+	if err := ch.start(ctx); err != nil {
+		return err
+	}
+	err := ch.renewal.exchange(ctx)
+	for try := 0; try < 30 && (errors.Is(err, errNoConsent) || errors.Is(err, errConsentTaken)); try++ {
+		s, lookErr := ch.renewal.look(ctx)
+		if lookErr != nil {
+			return lookErr
+		}
+		if g := s.record; g.Consent == nil || g.Consent.ID != id {
+			if g.Spare == nil && s.now.Sub(fromMillis(g.ConsentedAt)) > takenFor {
+				return err
+			}
+			return nil
+		}
+		if !pause(ctx, time.Second) {
+			break
+		}
+	}
+	return err
 }
 
 func (r *Refresher) doRefresh(ctx context.Context, c *creds.Credential, w want, report *Report) {
