@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -112,7 +113,7 @@ func (e endpoint) send(request *http.Request, read func(status int, body []byte)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
-	if err == nil {
+	if err == nil && !whole(response, body) {
 		// Hanging up at the deadline makes a server end its body, and net/http may
 		// still read that end: a cut body without an error. A cut JWT looks whole.
 		err = request.Context().Err()
@@ -131,6 +132,13 @@ func (e endpoint) send(request *http.Request, read func(status int, body []byte)
 		return answer{}, badResponse(response.StatusCode, "the answer is too long to be a token")
 	}
 	return read(response.StatusCode, body)
+}
+
+// whole reports whether a body is sure to have come to its end. Such an answer is
+// taken however late it is, for the refresh token in it may be the only one: the
+// process, or its machine, may have stood still when it came.
+func whole(response *http.Response, body []byte) bool {
+	return response.ContentLength > 0 && response.ContentLength == int64(len(body)) || json.Valid(body)
 }
 
 // wire watches whether a request was written: only what never left is sure not to

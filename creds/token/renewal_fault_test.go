@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -392,5 +394,55 @@ func TestJournalOfALostGrant(t *testing.T) {
 		}
 		g.gets(again, want{})
 		g.sound()
+	})
+}
+
+// An answer that comes whole is taken however late: the machine may have slept.
+func TestLateAnswer(t *testing.T) {
+	overGrant(t, func(t *testing.T, g *rig) {
+		r := g.process("a")
+		late := roundTrip(func(request *http.Request) (*http.Response, error) {
+			response, err := g.provider.Direct().RoundTrip(request)
+			time.Sleep(20 * time.Second)
+			return response, err
+		})
+		found, err := kindOf(g.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.grant = found.grant(g.c, endpoint{http: late, now: time.Now})
+		g.gets(r, want{})
+		if g.provider.Calls() != 1 {
+			t.Errorf("%d calls", g.provider.Calls())
+		}
+		g.sound()
+	})
+}
+
+// 38: no event and no error holds a token, a code, or what a provider wrote.
+func TestRenewalsTellNoSecret(t *testing.T) {
+	overGrant(t, func(t *testing.T, g *rig) {
+		var told []any
+		r := g.process("a")
+		for _, reply := range []http.HandlerFunc{
+			credstest.ReplyError(503, "canary", "canary"), credstest.ReplyError(401, "invalid_client", "canary"),
+			credstest.Reply(200, "text/html", "<canary>"), nil, credstest.ReplyError(400, "invalid_grant", "canary"),
+		} {
+			if reply != nil {
+				g.provider.Next(reply)
+			}
+			_, _, err := r.renew(t.Context(), want{force: true})
+			told = append(told, err)
+			time.Sleep(2 * time.Minute)
+		}
+		g.consent(false)
+		g.provider.Next(credstest.ReplyError(400, "invalid_request", "canary"))
+		told = append(told, r.exchange(t.Context()))
+		for _, e := range g.events {
+			told = append(told, e)
+		}
+		if text := printed(told...); strings.Contains(text, "canary") || !strings.Contains(text, ReasonInvalidGrant) {
+			t.Error(text)
+		}
 	})
 }

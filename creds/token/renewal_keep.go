@@ -167,7 +167,7 @@ func (r *renewal) conclude(ctx context.Context, base seen, times timings, patien
 			return found, true, nil
 		case lookErr == nil:
 			base = found
-			if errors.Is(err, creds.ErrConflict) && try < 3 {
+			if try < 3 { // whatever it was, the store answers now; and somebody may have claimed over us, and wait no longer than settle
 				continue
 			}
 		}

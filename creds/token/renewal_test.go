@@ -291,7 +291,7 @@ func TestRenewBacksOff(t *testing.T) {
 			if token := g.token(); token.Status != StatusDegraded || token.Error.Reason != ReasonServer5xx || token.RetryAt == 0 {
 				t.Fatalf("%s, %+v", token.Status, token.Error)
 			}
-			time.Sleep(250 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 		if n := g.provider.Calls(); n < 22 || n > 50 {
 			t.Errorf("%d token calls in twenty minutes", n)
