@@ -110,6 +110,7 @@ func (s *Server) admit(c net.Conn) error {
 func (s *Server) handle(ctx context.Context, c net.Conn, target Target, via string, peer error) {
 	n := newConn(ctx, s, c, target, via)
 	defer n.cancel()
+	defer context.AfterFunc(ctx, n.close)()
 	if peer == nil {
 		peer = s.enter(n)
 	}
@@ -151,7 +152,9 @@ func (n *conn) turnAway(r *refusal) {
 	n.finish(n.entry(), r)
 }
 
+// How long a client may take to read the last words and go. One that reads goes
+// at once: it sees the end of the connection behind them.
 const (
 	turnedAwayLinger = 500 * time.Millisecond
-	lostLinger       = 500 * time.Millisecond
+	lostLinger       = 5 * time.Second
 )

@@ -18,7 +18,7 @@ import (
 // conn is a client's connection: TCP, a CONNECT tunnel, or the channel of a jump.
 type conn struct {
 	server *Server
-	net    net.Conn
+	net    *halfConn
 	target Target
 	via    string
 	begin  time.Time
@@ -27,7 +27,7 @@ type conn struct {
 	ssh    *ssh.ServerConn // from the handshake on; set under mu
 
 	mu       sync.Mutex
-	channels int // sessions and jumps that are open
+	channels int  // sessions and jumps that are open
 	used     bool // one was opened
 	idle     *time.Timer
 	up       *upstream         // the last one that was dialled
@@ -37,13 +37,14 @@ type conn struct {
 }
 
 func newConn(ctx context.Context, s *Server, c net.Conn, target Target, via string) *conn {
-	n := &conn{server: s, net: c, target: target, via: via, begin: s.now()}
+	n := &conn{server: s, net: &halfConn{Conn: c}, target: target, via: via, begin: s.now()}
 	n.ctx, n.cancel = context.WithCancel(ctx)
 	return n
 }
 
 // serve returns when the client has gone and nothing is left of its sessions.
 func (n *conn) serve() {
+	defer n.settle()
 	defer n.close()
 	defer n.recovered()
 	timer := time.AfterFunc(n.server.handshakeTimeout(), n.close) // over the whole handshake, whatever the client sends
@@ -63,9 +64,16 @@ func (n *conn) serve() {
 	for channel := range channels {
 		n.take(channel)
 	}
-	n.cancel()
+}
+
+// settle waits for what is left of a connection that is closed.
+func (n *conn) settle() {
 	n.sessions.Wait()
-	n.stopIdle()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.idle != nil {
+		n.idle.Stop()
+	}
 	for _, up := range n.ups {
 		up.close()
 	}
@@ -159,14 +167,6 @@ func (n *conn) rest() {
 // server drains.
 const drainWait = 2 * time.Second
 
-func (n *conn) stopIdle() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.idle != nil {
-		n.idle.Stop()
-	}
-}
-
 // endIfIdle ends a connection on which nothing is open.
 func (n *conn) endIfIdle() {
 	n.mu.Lock()
@@ -185,13 +185,12 @@ func (n *conn) close() {
 // lingeringClose ends it so that the client reads what was sent last: closing a
 // socket with unread bytes resets it, and an upload has always more of them.
 func (n *conn) lingeringClose(linger time.Duration) {
-	half, ok := n.net.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	timer := time.AfterFunc(linger, n.close)
+	defer timer.Stop()
+	if n.net.CloseWrite() != nil {
 		n.close()
 		return
 	}
-	timer := time.AfterFunc(linger, n.close)
-	defer timer.Stop()
 	if n.ssh != nil {
 		_ = n.ssh.Wait() // its own goroutine reads on
 	} else {

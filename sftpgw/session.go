@@ -137,6 +137,8 @@ func causeOf(err error) string {
 // refuse tells the client why there is no session.
 func (n *conn) refuse(ch ssh.Channel, e Entry, r *refusal) {
 	n.finish(e, r)
+	timer := time.AfterFunc(n.server.handshakeTimeout(), n.close) // for who does not even ask
+	defer timer.Stop()
 	if !refuse(ch, r.sentence) {
 		n.lingeringClose(lostLinger)
 	}

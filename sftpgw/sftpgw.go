@@ -209,7 +209,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		c.close()
+		go c.close() // a jump's waits for the connection around it
 	}
 	s.mu.Unlock()
 	<-ended
