@@ -23,7 +23,7 @@ import (
 // So every write carries a mark, a random text under the version that it makes, in
 // a member of the record that Get takes away again:
 //
-//	"_write": {"6": "9f2c41d0a1b2c3d4", "7": "03a1..."}
+//	"_write": {"6": "9f2c41d0", "7": "03a1b2c3"}
 //
 // After an unclear end the version that the write would have made is read: our
 // mark, it was applied; another, somebody was faster; no such version, the same
@@ -37,15 +37,18 @@ import (
 const (
 	// markMember is the member of a stored record that holds the marks.
 	markMember = "_write"
-	// marksKept is how many versions back they go.
-	marksKept = 16
+	// marksKept is how many versions back they go, at 17 bytes each: a writer on a
+	// busy machine may be overtaken by dozens before it can look.
+	marksKept = 64
 )
 
 // marks are the marks of the newest versions, by version.
 type marks map[string]string
 
+// newMark makes a mark. It is only ever compared with that of another writer of
+// the same version, so that it can be short.
 func newMark() string {
-	var mark [8]byte
+	var mark [4]byte
 	rand.Read(mark[:]) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(mark[:])
 }
