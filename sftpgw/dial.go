@@ -136,7 +136,7 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 		return nil, d.failed(err, pins, l, watched, limit)
 	}
 	a.accepted(pins.shown)
-	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, a), nil
+	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, l), nil
 }
 
 // config offers what is safe. The pins decide about the types of host keys;

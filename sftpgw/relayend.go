@@ -68,10 +68,23 @@ func (r *splice) sort(ctx context.Context) result {
 	}
 	out := result{lost: full(addr + " " + r.serverEnd() + notStored)}
 	if !r.spoken && !r.finished && len(r.early) > 0 {
-		out.lost = full(addr + " " + r.serverEnd())
+		out.lost = full(addr + " " + r.serverEnd() + r.beforeBegin())
 		out.again = r.handOver()
 	}
 	return out
+}
+
+// beforeBegin ends the sentence about a server that took the login, and has no
+// session for it. OpenSSH drops what its sftp-server says there, and an expired
+// password is the usual cause.
+func (r *splice) beforeBegin() string {
+	if len(r.words) > 0 {
+		return ""
+	}
+	if said := quote(r.up.up.banner, r.up.up.account.password); said != "" {
+		return " before it began (at the login it said: " + said + ")"
+	}
+	return " before it began: perhaps the password has expired, or the account may not use SFTP"
 }
 
 // serverEnd says how the server ended the session, and what it said.

@@ -21,6 +21,7 @@ type upstream struct {
 	conn    ssh.Conn
 	net     *watchedConn
 	account *account
+	banner  string // what the server said at the login
 	d       *dialer
 	ended   chan struct{} // closed when the connection has ended, after why is set
 
@@ -33,8 +34,9 @@ type upstream struct {
 	timer    *time.Timer
 }
 
-func (d *dialer) newUpstream(addr string, conn *watchedConn, sshConn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, a *account) *upstream {
-	u := &upstream{addr: addr, conn: sshConn, net: conn, account: a, d: d, ended: make(chan struct{}), users: 1, reserved: 1}
+func (d *dialer) newUpstream(addr string, conn *watchedConn, sshConn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, l *login) *upstream {
+	a := l.account
+	u := &upstream{addr: addr, conn: sshConn, net: conn, account: a, banner: l.banner.String(), d: d, ended: make(chan struct{}), users: 1, reserved: 1}
 	go ssh.DiscardRequests(requests)
 	go func() {
 		for channel := range channels {
