@@ -157,4 +157,5 @@ func (n *conn) turnAway(r *refusal) {
 const (
 	turnedAwayLinger = 500 * time.Millisecond
 	lostLinger       = 5 * time.Second
+	untoldLinger     = time.Second // behind a jump
 )

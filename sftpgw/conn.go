@@ -183,14 +183,14 @@ func (n *conn) close() {
 }
 
 // lingeringClose ends it so that the client reads what was sent last: closing a
-// socket with unread bytes resets it, and an upload has always more of them.
+// socket with unread bytes resets it, and an upload has always more of them. A
+// client that cannot be told the end is given a moment to read.
 func (n *conn) lingeringClose(linger time.Duration) {
+	if n.net.CloseWrite() != nil {
+		linger = min(linger, untoldLinger)
+	}
 	timer := time.AfterFunc(linger, n.close)
 	defer timer.Stop()
-	if n.net.CloseWrite() != nil {
-		n.close()
-		return
-	}
 	if n.ssh != nil {
 		_ = n.ssh.Wait() // its own goroutine reads on
 	} else {

@@ -26,12 +26,12 @@ func (c *halfConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite tells the client that nothing more will come.
+// CloseWrite tells the client that nothing more will come, where it can be told.
 func (c *halfConn) CloseWrite() error {
+	c.said.Store(true)
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	c.said.Store(true)
 	return half.CloseWrite()
 }

@@ -1,6 +1,7 @@
 package sftpgw
 
 import (
+	"errors"
 	"net"
 	"os"
 	"time"
@@ -61,6 +62,11 @@ type channelConn struct {
 }
 
 var _ net.Conn = (*channelConn)(nil)
+
+// CloseWrite does nothing: ssh -W, which is at the other end, takes the end of
+// one direction for the end of both, and its client then fails to send before it
+// has read what came last.
+func (c *channelConn) CloseWrite() error { return errors.ErrUnsupported }
 
 // LocalAddr is that of the connection that the channel runs in.
 func (c *channelConn) LocalAddr() net.Addr { return c.under.LocalAddr() }
