@@ -16,6 +16,7 @@ const codeLife = 10 * time.Minute
 var (
 	errNoConsent    = errors.New("no consent is waiting: connect the credential again")
 	errConsentTaken = errors.New("another refresher has the consent in hand")
+	errNoSpare      = errors.New("the provider gave no refresh token, so there is no spare: ask for the scope that brings one, such as offline_access")
 	errConsentOld   = errors.New("the consent is too old: connect the credential again")
 )
 
@@ -32,7 +33,7 @@ func (r *renewal) exchange(ctx context.Context) error {
 		return err
 	}
 	own, times := context.WithoutCancel(ctx), r.timesOf(s.record)
-	ctx, cancel := context.WithTimeout(own, r.timeout)
+	ctx, cancel := context.WithTimeout(own, timingsOf(0, r.timeout).request)
 	defer cancel()
 	begun := r.now()
 	started := s.clock(begun)
@@ -48,10 +49,15 @@ func (r *renewal) exchange(ctx context.Context) error {
 	p.Consent, p.Spare = consent.ID, consent.Spare
 	r.report(begun, got, p.Token, nil)
 	s, err = r.keep(p)
-	if err == nil && s.version == 0 {
-		err = errNoConsent // another one has come, or the credential went
+	switch {
+	case err != nil:
+		return err
+	case s.version == 0:
+		return errNoConsent // another one has come, or the credential went
+	case p.Spare && p.Refresh == nil:
+		return errNoSpare
 	}
-	return err
+	return nil
 }
 
 // takeConsent marks the waiting code as taken; one process can.
@@ -120,9 +126,11 @@ func (p *purchase) applyConsent(g *grantRecord, now time.Time) bool {
 		return false
 	}
 	g.Consent = nil
-	if purpose := p.Token.AccessToken.For; p.Spare && p.Refresh != nil && !g.Refresh.secret(purpose).IsZero() {
-		g.Spare, g.SpareServes = p.Refresh, false
-		g.Gen++
+	if purpose := p.Token.AccessToken.For; p.Spare && !g.Refresh.secret(purpose).IsZero() {
+		if p.Refresh != nil {
+			g.Spare, g.SpareServes = p.Refresh, false
+			g.Gen++
+		}
 		return true
 	}
 	g.Refresh, g.SpareServes, g.ConsentedAt = p.Refresh, false, toMillis(now)

@@ -65,6 +65,12 @@ func TestExchangeOfASpare(t *testing.T) {
 		if g.token().Status != StatusDegraded || g.token().Spare {
 			t.Errorf("status %s, spare %t", g.token().Status, g.token().Spare)
 		}
+		g.consent(true)
+		g.provider.Next(credstest.ReplyToken("canary", 3600))
+		refresh := g.record().Refresh.Value
+		if err := a.exchange(t.Context()); !errors.Is(err, errNoSpare) || g.record().Refresh.Value != refresh {
+			t.Errorf("a consent without a refresh token: %v", err)
+		}
 		g.consent(true) // and a new spare makes it whole
 		if err := a.exchange(t.Context()); err != nil {
 			t.Fatal(err)

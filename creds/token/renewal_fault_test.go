@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -334,9 +335,10 @@ func TestPatchDuringARequest(t *testing.T) {
 // over it still settles: one token call.
 func TestRescueDuringABlindClaim(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
-		cut := true
+		var cut atomic.Bool
+		cut.Store(true)
 		a := under(g.process("a"), func(what string, do func() error) error {
-			if what != "request" && what != "journal" && cut && g.provider.Calls() > 0 {
+			if what != "request" && what != "journal" && cut.Load() && g.provider.Calls() > 0 {
 				return errLost
 			}
 			return do()
@@ -355,7 +357,7 @@ func TestRescueDuringABlindClaim(t *testing.T) {
 		b := g.process("b")
 		b.sleep = func(_ context.Context, d time.Duration) error {
 			if d == 3*time.Second { // b settles: the network is back
-				cut = false
+				cut.Store(false)
 			}
 			time.Sleep(d)
 			return nil
