@@ -56,8 +56,8 @@ type TokenError struct {
 	Credential string
 	// Reason is a metric label: invalid_grant, invalid_client, other_4xx,
 	// server_5xx, timeout, network, bad_response, redirect, forbidden_target; or,
-	// without a token request, unsupported (no such type) or changed (the
-	// credential, meanwhile).
+	// without a token request, unsupported (no such type), changed (the credential,
+	// meanwhile) or no_refresher (that answers).
 	Reason string
 	Status int    // of the token endpoint's answer; 0 when there was none
 	Code   string // its OAuth error code (RFC 6749 section 5.2), if it is a known one

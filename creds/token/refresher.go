@@ -31,7 +31,8 @@ type Refresher struct {
 	Timeout time.Duration     // of a token request, at most; if 0, 15 s
 	OnEvent func(Event)       // as in Keeper
 
-	// Table returns the credentials that Run looks after.
+	// Table returns the credentials that it looks after. It must not call the
+	// Refresher.
 	Table func() *creds.Table
 	// Store returns the store that holds the records of the credential called name.
 	Store func(name string) creds.Store
@@ -73,7 +74,7 @@ func (r *Refresher) Run(ctx context.Context) {
 		now := r.now()
 		r.follow(now)
 		if !before(now, look) {
-			r.begin(func() { r.attendAll(ctx) })
+			r.work.Go(func() { r.attendAll(ctx) })
 			look = now.Add(r.poll())
 		}
 		next := r.tendDue(ctx, now)
@@ -84,10 +85,6 @@ func (r *Refresher) Run(ctx context.Context) {
 			return
 		}
 	}
-}
-
-func (r *Refresher) begin(work func()) {
-	r.work.Go(work)
 }
 
 // follow makes charges of the table's credentials. What is new is looked at within
@@ -135,7 +132,7 @@ func (r *Refresher) tendDue(ctx context.Context, now time.Time) (next time.Time)
 		case ch.busy || ch.due.IsZero():
 		case !before(now, ch.due):
 			ch.busy = true
-			r.begin(func() { r.tend(ctx, ch) })
+			r.work.Go(func() { r.tend(ctx, ch) })
 		case next.IsZero() || ch.due.Before(next):
 			next = ch.due
 		}
@@ -143,12 +140,16 @@ func (r *Refresher) tendDue(ctx context.Context, now time.Time) (next time.Time)
 	return next
 }
 
-// charge is the credential in our care; nil when its store is not known.
+// charge is the credential in our care; nil when it was edited or removed.
 func (r *Refresher) charge(c *creds.Credential) *charge {
+	current, ok := r.Table().ByName(c.Name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ch := r.charges[c.Name]; ch != nil && ch.is(c) {
 		return ch
+	}
+	if !ok || current != c && !reflect.DeepEqual(current, c) {
+		return nil
 	}
 	ch := r.newCharge(c)
 	if ch == nil {

@@ -86,7 +86,10 @@ func putAsk(ctx context.Context, store creds.Store, name, id string, op Op, by s
 // somebody else's took the place of is answered by a report that says so.
 func Answer(ctx context.Context, store creds.Store, name, id string) (Report, bool, error) {
 	stored, err := store.Get(ctx, creds.KeyRequests+name)
-	if err != nil {
+	switch {
+	case errors.Is(err, creds.ErrNotFound):
+		return Report{Lines: []string{"the question is not in the store any more: ask again"}}, true, nil
+	case err != nil:
 		return Report{}, false, fmt.Errorf("reading the answer for %s: %w", name, err)
 	}
 	record, err := decodeRequest(stored.Data)

@@ -22,7 +22,7 @@ type readers struct {
 	store    *simStore
 	provider *simProvider
 	table    atomic.Pointer[creds.Table]
-	http     http.RoundTripper
+	http     atomic.Pointer[roundTrip] // nil: the provider
 	events   atomic.Pointer[func(Event)]
 	poll     time.Duration // of refreshers
 }
@@ -33,9 +33,10 @@ func withReaders(t *testing.T, test func(w *readers, jira *creds.Credential)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &readers{T: t, store: newSimStore(time.Now), provider: newSimProvider(time.Hour)}
-		w.http = w.provider
 		w.table.Store(creds.NewTable(nil))
 		test(w, w.add("jira", creds.ClientCredentials))
+		w.provider.mu.Lock()
+		defer w.provider.mu.Unlock()
 		if w.provider.reuse != 0 {
 			t.Errorf("%d refresh tokens came twice", w.provider.reuse)
 		}
@@ -87,9 +88,25 @@ func (w *readers) refresher() (r *Refresher, end func()) {
 	return r, end
 }
 
+func (w *readers) send(r *http.Request) (*http.Response, error) {
+	if instead := w.http.Load(); instead != nil {
+		return (*instead)(r)
+	}
+	return w.provider.RoundTrip(r)
+}
+
+// instead has token requests answered by another than the provider; nil ends that.
+func (w *readers) instead(answer roundTrip) {
+	if answer == nil {
+		w.http.Store(nil)
+		return
+	}
+	w.http.Store(&answer)
+}
+
 func (w *readers) idleRefresher() *Refresher {
 	return &Refresher{
-		HTTP: roundTrip(func(r *http.Request) (*http.Response, error) { return w.http.RoundTrip(r) }),
+		HTTP: roundTrip(w.send),
 		OnEvent: func(e Event) {
 			if hear := w.events.Load(); hear != nil {
 				(*hear)(e)
@@ -400,9 +417,9 @@ func TestAReaderWhileTheProviderIsDown(t *testing.T) {
 		w.refresher()
 		k := w.reader()
 		w.bearer(k, jira)
-		asked := 0
-		w.http = roundTrip(func(r *http.Request) (*http.Response, error) {
-			asked++
+		var asked atomic.Int32
+		w.instead(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
 			return answering(503, "secret body").RoundTrip(r)
 		})
 		begun := time.Now()
@@ -422,10 +439,10 @@ func TestAReaderWhileTheProviderIsDown(t *testing.T) {
 			_, _ = w.refusal(k, jira)
 			time.Sleep(100 * time.Millisecond)
 		}
-		if asked < 10 || asked > 90 { // from 60 % of the life left on, once in 30 to 60 s
-			w.Errorf("the provider was asked %d times in an hour", asked)
+		if n := asked.Load(); n < 10 || n > 90 { // from 60 % of the life left on, once in 30 to 60 s
+			w.Errorf("the provider was asked %d times in an hour", n)
 		}
-		w.http = w.provider
+		w.instead(nil)
 		time.Sleep(75 * time.Second)
 		w.bearer(k, jira)
 	})
@@ -434,9 +451,9 @@ func TestAReaderWhileTheProviderIsDown(t *testing.T) {
 func TestAReaderAtAConfigurationError(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
-		asked := 0
-		w.http = roundTrip(func(r *http.Request) (*http.Response, error) {
-			asked++
+		var asked atomic.Int32
+		w.instead(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
 			return answering(401, `{"error":"invalid_client","error_description":"no"}`).RoundTrip(r)
 		})
 		k := w.reader()
@@ -452,8 +469,8 @@ func TestAReaderAtAConfigurationError(t *testing.T) {
 		if s := k.State("jira"); s.Status != StatusConfigError {
 			w.Errorf("state %+v", s)
 		}
-		if asked < 5 || asked > 14 {
-			w.Errorf("asked %d times in an hour", asked)
+		if n := asked.Load(); n < 5 || n > 14 {
+			w.Errorf("asked %d times in an hour", n)
 		}
 		_, rings := w.store.totals("requests")
 		if rings > 60 { // half of them the refresher's
@@ -544,7 +561,7 @@ func TestARemovedCredentialIsNotBroughtBack(t *testing.T) {
 		w.refresher()
 		release := make(chan struct{})
 		asked := make(chan struct{})
-		w.http = roundTrip(func(r *http.Request) (*http.Response, error) {
+		w.instead(func(r *http.Request) (*http.Response, error) {
 			close(asked)
 			<-release
 			return w.provider.RoundTrip(r)

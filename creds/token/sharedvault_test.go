@@ -178,8 +178,8 @@ func TestSharedOverRealStores(t *testing.T) {
 			t.Fatalf("the exchange: %+v", report)
 		}
 		token := second.token(t, "jira")
-		if provider.calls != 1 {
-			t.Errorf("%d token calls for the consent", provider.calls)
+		if n := callsOf(provider); n != 1 {
+			t.Errorf("%d token calls for the consent", n)
 		}
 
 		// 30, 33 both are refused, and one refresh serves both.
@@ -202,22 +202,25 @@ func TestSharedOverRealStores(t *testing.T) {
 		if other := <-got; other != renewed || renewed == token {
 			t.Errorf("after the 401: %s and %s, before %s", renewed, other, token)
 		}
-		if provider.calls != 2 {
-			t.Errorf("%d token calls after one 401", provider.calls)
+		if n := callsOf(provider); n != 2 {
+			t.Errorf("%d token calls after one 401", n)
 		}
 
 		id, err = AskFor(t.Context(), at.console, "jira", OpRefresh, "ann")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report := waitAnswer(t, at.console, "jira", id); !report.OK || provider.calls != 3 {
-			t.Errorf("the refresh: %+v, %d token calls", report, provider.calls)
+		if report := waitAnswer(t, at.console, "jira", id); !report.OK || callsOf(provider) != 3 {
+			t.Errorf("the refresh: %+v, %d token calls", report, callsOf(provider))
 		}
 		if at.bounded {
 			wantBounds(t, at)
 		}
-		if provider.reuse != 0 || provider.refused != 0 {
-			t.Errorf("%d refresh tokens came twice, %d were refused", provider.reuse, provider.refused)
+		provider.mu.Lock()
+		reuse, refused := provider.reuse, provider.refused
+		provider.mu.Unlock()
+		if reuse != 0 || refused != 0 {
+			t.Errorf("%d refresh tokens came twice, %d were refused", reuse, refused)
 		}
 
 		if err := creds.Remove(t.Context(), at.console, "jira"); err != nil {
@@ -233,6 +236,12 @@ func TestSharedOverRealStores(t *testing.T) {
 			t.Errorf("its token: %v", err)
 		}
 	})
+}
+
+func callsOf(p *simProvider) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
 }
 
 // wantBounds: a sidecar holds what requests need, and can bring no code in.
