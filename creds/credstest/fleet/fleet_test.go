@@ -47,8 +47,9 @@ var rows = []row{
 		crash: 0.05, lost: 0.1, faults: credstest.OIDCFaults{Unavailable: 0.2, TooMany: 0.1}, killEvery: time.Second, revokeEvery: 10 * time.Second,
 		want: expectation{deathInside: true},
 	},
-	{name: "death inside 10 % of the token requests", dieInside: 0.1, want: expectation{deathInside: true}},
-	{name: "the same, the provider with a leeway of a minute", dieInside: 0.1, leeway: time.Minute, want: expectation{deathInside: true}},
+	{name: "death inside 30 % of the token requests", dieInside: 0.3, want: expectation{deathInside: true}},
+	{name: "the same, with a spare consent", dieInside: 0.3, spare: true, want: expectation{deathInside: true}},
+	{name: "the same, the provider with a leeway of a minute", dieInside: 0.3, leeway: time.Minute, want: expectation{deathInside: true, heals: true}},
 }
 
 // TestFleet is the short form: two processes with ten sidecars each, tokens that live

@@ -43,6 +43,7 @@ type row struct {
 	lost             float64 // share of Vault's answers to writes that is lost
 	faults           credstest.OIDCFaults
 	leeway           time.Duration
+	spare            bool          // the administrator sees to it that there is a second consent
 	freezes          int           // of Vault, of freezeFor each
 	freezeFor        time.Duration // if 0, 6 s
 	revokeEvery      time.Duration // access tokens at the provider
@@ -296,17 +297,7 @@ func (r row) runs(t *testing.T, s size) result {
 	begin := time.Now()
 	g.disturb(ctx, &running)
 	running.Go(func() {
-		every(ctx, 250*time.Millisecond, func() {
-			if admin.lost() {
-				g.mu.Lock()
-				g.gone++
-				g.mu.Unlock()
-				pause(ctx, noticedAfter)
-				if ctx.Err() == nil {
-					admin.again()
-				}
-			}
-		})
+		every(ctx, 250*time.Millisecond, func() { admin.tend(ctx) })
 	})
 	running.Wait()
 	took := time.Since(begin)
@@ -324,10 +315,11 @@ const noticedAfter = 10 * time.Second
 
 // administrator consents.
 type administrator interface {
-	prepare()   // before the sidecars start
-	begin()     // returns when the grant serves
-	lost() bool // whether the grant has been lost since the last consent
-	again()     // consents again
+	prepare() // before the sidecars start
+	begin()   // returns when the grant serves
+	// tend looks, now and again, whether a grant was lost, counts it, and after a
+	// while consents again.
+	tend(ctx context.Context)
 	// stored waits until the record holds all that the provider has given, and says
 	// whether it does.
 	stored() bool
@@ -343,10 +335,21 @@ type contrasting struct {
 func (a *contrasting) prepare() { a.again() }
 func (a *contrasting) begin()   {}
 
-func (a *contrasting) lost() bool {
-	revoked := a.provider.Stats(a.t).GrantsRevoked
-	defer func() { a.revoked = revoked }()
-	return revoked > a.revoked
+func (a *contrasting) tend(ctx context.Context) {
+	if revoked := a.provider.Stats(a.t).GrantsRevoked; revoked > a.revoked {
+		a.revoked = revoked
+		a.lose(ctx, a.again)
+	}
+}
+
+// lose counts a grant that was lost, and has it connected again after a while.
+func (g *ground) lose(ctx context.Context, again func()) {
+	g.mu.Lock()
+	g.gone++
+	g.mu.Unlock()
+	if pause(ctx, noticedAfter); ctx.Err() == nil {
+		again()
+	}
 }
 
 func (a *contrasting) again() {

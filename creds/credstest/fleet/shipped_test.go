@@ -92,10 +92,7 @@ func (w *worker) event(e token.Event) {
 }
 
 // shipped is the administrator of our own rows.
-type shipped struct {
-	*ground
-	known bool // that it is lost
-}
+type shipped struct{ *ground }
 
 func (a *shipped) prepare() {
 	if err := creds.Save(a.t.Context(), a.store, a.provider.Credential(credential)); err != nil {
@@ -106,14 +103,11 @@ func (a *shipped) prepare() {
 // begin consents, and waits until a refresher has exchanged the code and every
 // sidecar has heard of it.
 func (a *shipped) begin() {
-	a.again()
-	deadline := time.Now().Add(time.Minute)
-	for a.status() != token.StatusOK {
-		if time.Now().After(deadline) {
-			a.t.Fatalf("a minute after the consent the token's status is %q", a.status())
-		}
-		pause(a.t.Context(), 50*time.Millisecond)
+	a.connect(false, func(s standing) bool { return s.Status == token.StatusOK })
+	if a.spare {
+		a.connect(true, func(s standing) bool { return s.Spare })
 	}
+	deadline := time.Now().Add(time.Minute)
 	for a.without(2*time.Second) && time.Now().Before(deadline) {
 	}
 }
@@ -129,26 +123,55 @@ func (a *shipped) without(while time.Duration) bool {
 	return a.counted.Without > before.Without || a.counted.OK < before.OK+a.sidecars
 }
 
-// status reads what tokens/NAME says; "" while there is none.
-func (a *shipped) status() token.Status {
-	var stands struct {
-		Status token.Status `json:"status"`
+// standing is what tokens/NAME says.
+type standing struct {
+	Status token.Status `json:"status"`
+	Spare  bool         `json:"spare"`
+}
+
+// connect consents until the record stands as it should: a process that dies while it
+// exchanges a code takes the code with it.
+func (a *shipped) connect(spare bool, stands func(standing) bool) {
+	for range 5 {
+		a.consent(spare)
+		for range 200 {
+			if s, err := a.standing(); err == nil && stands(s) {
+				return
+			}
+			pause(a.t.Context(), 50*time.Millisecond)
+		}
 	}
+	a.t.Fatal("the grant cannot be connected")
+}
+
+func (a *shipped) standing() (s standing, err error) {
 	record, err := a.store.Get(a.t.Context(), creds.KeyTokens+credential)
 	if err == nil {
-		_ = json.Unmarshal([]byte(record.Data.Reveal()), &stands)
+		err = json.Unmarshal([]byte(record.Data.Reveal()), &s)
 	}
-	return stands.Status
+	return s, err
 }
 
-func (a *shipped) lost() bool {
-	needs := a.status() == token.StatusNeedsConsent
-	defer func() { a.known = needs }()
-	return needs && !a.known
+func (a *shipped) tend(ctx context.Context) {
+	s, err := a.standing()
+	switch {
+	case err != nil: // Vault may be frozen just now
+	case s.Status == token.StatusNeedsConsent:
+		a.lose(ctx, func() { a.consent(false) })
+		pause(ctx, 2*time.Second) // until it is exchanged
+	case a.spare && !s.Spare:
+		if pause(ctx, noticedAfter); ctx.Err() != nil {
+			return
+		}
+		if s, err = a.standing(); err == nil && s.Status != token.StatusNeedsConsent {
+			a.consent(true)
+			pause(ctx, 2*time.Second)
+		}
+	}
 }
 
-// again does what the page and `pillion credential connect` do.
-func (a *shipped) again() {
+// consent does what the page and `pillion credential connect` do.
+func (a *shipped) consent(spare bool) {
 	ctx := a.t.Context()
 	pending, err := token.BeginConsent(a.provider.Credential(credential), "http://127.0.0.1:1/oauth/callback")
 	if err != nil {
@@ -159,7 +182,7 @@ func (a *shipped) again() {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	consent := token.Consent{Code: code, Verifier: pending.Verifier, RedirectURL: pending.RedirectURL, By: "the test"}
+	consent := token.Consent{Code: code, Verifier: pending.Verifier, RedirectURL: pending.RedirectURL, Spare: spare, By: "the test"}
 	for try := 0; ; try++ {
 		if _, err = token.PutConsent(ctx, a.store, credential, consent); err == nil {
 			return

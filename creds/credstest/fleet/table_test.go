@@ -21,6 +21,8 @@ type expectation struct {
 	// Nobody can know what it did then, so a refresh token may be sent again, and a
 	// grant lost, once for each blind claim.
 	deathInside bool
+	// heals: the provider takes such a refresh token once more.
+	heals bool
 	// outages: there are times without any good token.
 	outages bool
 }
@@ -73,6 +75,9 @@ func (r result) check(t *testing.T) {
 	if r.reused > r.Blind {
 		t.Errorf("%d refresh tokens were sent again, by %d blind claims", r.reused, r.Blind)
 	}
+	if r.want.heals && r.gone+r.invalid > 0 {
+		t.Errorf("%d grants lost, %d times invalid_grant", r.gone, r.invalid)
+	}
 	if r.want.deathInside {
 		if r.gone > r.Blind || r.invalid > r.Blind {
 			t.Errorf("%d grants lost, %d times invalid_grant, by %d blind claims", r.gone, r.invalid, r.Blind)
@@ -96,15 +101,15 @@ func (r result) check(t *testing.T) {
 	}
 }
 
-const tableHead = `| %.0f s run | rotations | token calls | refresh token sent twice | invalid_grant | grants lost | requests ok / 401 | no token | healed 401 | refused or faulted | blind claims | deaths | longest wait | Vault requests a s |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+const tableHead = `| %.0f s run | rotations | consents | token calls | refresh token sent twice | invalid_grant | grants lost | requests ok / 401 | no token | healed 401 | refused or faulted | blind claims | deaths | longest wait | Vault requests a s |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
 func writeHead(w io.Writer, s size) { fmt.Fprintf(w, tableHead, s.run.Seconds()) }
 
 func (r result) write(w io.Writer) {
-	fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %d | %s / %s | %s | %s | %d | %d | %d | %.1f s | %.0f |\n", r.name,
-		r.rotations, thousands(r.calls), thousands(r.reused), thousands(r.invalid), r.gone, thousands(r.OK), thousands(r.Refused),
+	fmt.Fprintf(w, "| %s | %d | %d | %s | %s | %s | %d | %s / %s | %s | %s | %d | %d | %d | %.1f s | %.0f |\n", r.name,
+		r.rotations, r.consents, thousands(r.calls), thousands(r.reused), thousands(r.invalid), r.gone, thousands(r.OK), thousands(r.Refused),
 		thousands(r.Without), thousands(r.Healed), r.refused, r.Blind, r.kills+r.Died, float64(r.Longest)/1000, float64(r.Vault)/r.took.Seconds())
 }
 
