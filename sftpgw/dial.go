@@ -139,6 +139,8 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, l), nil
 }
 
+const clientVersion = "SSH-2.0-pillion"
+
 // config offers what is safe. The pins decide about the types of host keys;
 // certificates are none of them.
 func (d *dialer) config(ctx context.Context, c *creds.Credential, pins *hostPins, l *login) *ssh.ClientConfig {
@@ -146,7 +148,7 @@ func (d *dialer) config(ctx context.Context, c *creds.Credential, pins *hostPins
 	return &ssh.ClientConfig{
 		Config:            ssh.Config{KeyExchanges: supported.KeyExchanges, Ciphers: upstreamCiphers(), MACs: supported.MACs},
 		User:              c.Username,
-		ClientVersion:     "SSH-2.0-pillion",
+		ClientVersion:     clientVersion,
 		HostKeyCallback:   pins.check,
 		HostKeyAlgorithms: slices.Clone(pins.algorithms), // kept by connections that have failed
 		BannerCallback:    l.keepBanner,
