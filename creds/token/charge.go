@@ -55,7 +55,7 @@ func (ch *charge) start(ctx context.Context) error {
 	if err := ch.renewal.handIn(ctx); err != nil {
 		return err
 	}
-	if err := ch.renewal.repair(ctx); err != nil {
+	if err := ch.renewal.repair(ctx); errors.Is(err, creds.ErrStoreUnavailable) {
 		return err
 	}
 	ch.started = true
@@ -126,8 +126,9 @@ func (r *Refresher) look(ctx context.Context, ch *charge) error {
 		return fmt.Errorf("looking at the grant of %s: %w", ch.credential.Name, err)
 	}
 	record, err := decodeGrant(stored.Data)
-	if err != nil {
-		return err
+	if err != nil { // until somebody repairs it
+		r.postpone(ch, 10*time.Minute)
+		return nil
 	}
 	switch p := r.planFor(ch, record, clock); {
 	case p.exchange:

@@ -19,7 +19,8 @@ import (
 //
 //	every Poll          LIST requests/, for each of Stores
 //	a start             grants/ and tokens/ of every credential twice, spread out
-//	a rotation          grants/ once; once more, and three writes, by the one that renews
+//	a rotation          grants/ once; three times, tokens/ once, and three writes, by the
+//	                    one that renews
 //	a ring or an ask    requests/ and grants/ once, and one delete
 //	a token that is not used, or whose provider does not answer before its back-off is
 //	over: nothing

@@ -138,8 +138,12 @@ const maxRefusal = 10 * time.Second
 func (s *shared) refuse(err error, now time.Time) (time.Duration, func(time.Duration) error) {
 	unavailable, ok := errors.AsType[*creds.TokenError](err)
 	if !ok {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		switch {
+		case errors.Is(err, creds.ErrStoreUnavailable), errors.Is(err, creds.ErrNoProgress):
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			err = &creds.TokenError{Credential: s.credential, Reason: ReasonTimeout}
+		default: // a record that cannot be read
+			err = fmt.Errorf("%w: %w", creds.ErrStoreUnavailable, err)
 		}
 		pause := min(backoff(s.fails, false), 8*time.Second)
 		return pause, func(retryAfter time.Duration) error { return retryLater(err, retryAfter) }

@@ -595,6 +595,37 @@ func TestARemovedCredentialIsNotBroughtBack(t *testing.T) {
 	})
 }
 
+// A record that something else wrote: the token's is written anew, the grant's stops
+// that credential and no other.
+func TestRecordsThatNobodyCanRead(t *testing.T) {
+	withReaders(t, func(w *readers, jira *creds.Credential) {
+		put := func(key string) {
+			old, _ := w.store.Get(w.Context(), key)
+			if _, err := w.store.CAS(w.Context(), key, creds.NewSecret(`{"schema":"1.0","gen":"many","access_token":"x"}`), old.Version); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.refresher()
+		token := w.bearer(w.reader(), jira)
+		put(creds.KeyTokens + "jira")
+		time.Sleep(20 * time.Second)
+		if got := w.bearer(w.reader(), jira); got != token {
+			w.Error("another token")
+		}
+		other := w.add("other", creds.ClientCredentials)
+		put(creds.KeyGrants + "other")
+		if _, err := w.reader().Authorize(w.Context(), other); err == nil {
+			w.Error("a token without a grant")
+		}
+		k := w.reader()
+		k.Refresher = w.idleRefresher()
+		if _, err := k.Authorize(w.Context(), other); !errors.Is(err, creds.ErrStoreUnavailable) {
+			w.Errorf("%v", err)
+		}
+		w.bearer(w.reader(), jira)
+	})
+}
+
 func TestAnUnsharedTokenStaysInTheProcess(t *testing.T) {
 	withReaders(t, func(w *readers, _ *creds.Credential) {
 		alone := w.provider.credential("alone", creds.ClientCredentials)
