@@ -138,7 +138,7 @@ func Advice(reason, code string) string {
 	case ReasonInvalidClient:
 		return "check client id and client secret; if they are right, try the other auth style (header or body)"
 	case ReasonInvalidGrant:
-		return "the provider does not take what it was sent: check user name and password, or connect the credential again"
+		return "the provider does not take what it was sent: check user name and password; where a person consents, have one do so again: pillion credential connect NAME"
 	case ReasonOther4xx:
 		return "the provider refuses the request: check the access token URL and the parameters"
 	case ReasonServer5xx:
