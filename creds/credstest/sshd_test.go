@@ -99,3 +99,18 @@ func (s *SSHD) dial(t *testing.T, method ssh.AuthMethod) *ssh.Client {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
+
+func TestProFTPDLogsInByPassword(t *testing.T) {
+	s := StartProFTPD(t)
+	c := s.dial(t, ssh.Password(s.Password.Reveal()))
+	if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := ssh.Dial("tcp", s.Addr, s.config(t, ssh.Password("another"))); err == nil {
+		t.Error("another password is accepted")
+	}
+	s.KillSessions()
+	if err := c.Wait(); err == nil {
+		t.Error("a killed session ends in good order")
+	}
+}
