@@ -80,6 +80,7 @@ type ownLease struct {
 	// sent: a request went out under it, and its outcome is not known. Otherwise
 	// none did, and the claim may be repeated at once.
 	sent   bool
+	blind  bool         // laid over a silent holder, who may have an answer yet
 	failed *recordError // how that request ended
 }
 
@@ -184,6 +185,10 @@ func (s situation) overLease() decision {
 	age := max(s.age, s.watched) // a store's clock that was set back makes nobody wait for ever
 	left := ttl - age
 	switch {
+	case mine && !s.own.sent && s.own.blind:
+		// An outage may have kept us from hearing the holder, and the holder from
+		// being heard: it gets its time again.
+		return decision{move: claimBlind}
 	case mine && !s.own.sent:
 		return decision{move: claimLease}
 	case mine && left <= 0:

@@ -39,6 +39,7 @@ func renewed(s *situation)         { s.since = 2 }
 func noRefresh(s *situation)       { s.record.Refresh = nil }
 func free(s *situation)            { s.record.Refresh, s.consent = nil, false } // client credentials
 func mine(s *situation)            { s.own.id = "lease" }
+func mineBlind(s *situation)       { s.own = ownLease{id: "lease", blind: true} }
 func mineSent(s *situation)        { s.own = ownLease{id: "lease", sent: true} }
 func otherScope(s *situation)      { s.asked = "b" }
 func absent(s *situation)          { s.stored, s.record = false, grantRecord{} }
@@ -124,6 +125,7 @@ func TestDecide(t *testing.T) {
 		{"a second request of client credentials costs nothing", []edit{expired, free, leased(25 * second)}, claimLease},
 
 		{"our own claim, without a request", []edit{expired, leased(second), mine}, claimLease},
+		{"our own claim over a silent holder, after an outage", []edit{expired, leased(second), mineBlind}, claimBlind},
 		{"our own request, its outcome unclear", []edit{expired, leased(second), mineSent}, wait},
 		{"our own request, its time is up", []edit{expired, leased(25 * second), mineSent}, claimOwn},
 		{"also while the access token lives", []edit{ahead, leased(25 * second), mineSent}, claimOwn},

@@ -32,6 +32,9 @@ func (r *renewal) claim(ctx context.Context, s seen, w want, how move) (seen, er
 	}
 	if elapsed(begun, r.now()) > times.request*2/3 {
 		err := fmt.Errorf("claiming the grant of %s took too long: %w", r.credential.Name, creds.ErrStoreUnavailable)
+		if how == claimBlind { // it keeps others from the grant as the silent holder's lease did
+			return seen{}, err
+		}
 		return seen{}, errors.Join(err, r.giveBack(own, s, nil))
 	}
 	return r.ask(ctx, own, s, times)
@@ -55,7 +58,7 @@ func (r *renewal) lay(ctx context.Context, s seen, w want, how move, times timin
 	if how == claimOwn {
 		next.LastError, next.Tried = r.own.failed, askedOf(r.credential)
 	}
-	r.own = ownLease{id: next.Lease.ID}
+	r.own = ownLease{id: next.Lease.ID, blind: how == claimBlind}
 	version, err := r.store.CAS(ctx, creds.KeyGrants+r.credential.Name, next.encode(), s.version)
 	switch {
 	case errors.Is(err, creds.ErrConflict):

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type steppedStore struct {
 	actor *actor
 	// name describes a record for states: without what is drawn at random.
 	name func(creds.Record) string
+	fix  func(creds.Secret) creds.Secret // of what is written, if not nil
+	read func(creds.Record)              // of what was read, if not nil
 }
 
 func (s *steppedStore) Get(ctx context.Context, key string) (record creds.Record, err error) {
@@ -27,22 +30,32 @@ func (s *steppedStore) Get(ctx context.Context, key string) (record creds.Record
 		return creds.Record{}, unanswered(ctx)
 	}
 	s.actor.see("get", key, s.name(record), fmt.Sprint(err))
+	if s.read != nil && strings.HasPrefix(key, creds.KeyGrants) {
+		s.read(record)
+	}
 	return record, err
 }
 
-func (s *steppedStore) CAS(ctx context.Context, key string, data creds.Secret, version int) (next int, err error) {
-	return s.write(ctx, key, fmt.Sprintf("write %s over version %d", key, version), func() (int, error) {
+func (s *steppedStore) CAS(ctx context.Context, key string, data creds.Secret, version int) (int, error) {
+	if s.fix != nil {
+		data = s.fix(data)
+	}
+	return s.write(ctx, key, fmt.Sprintf("write %s over version %d", key, version), version, func() (int, error) {
 		return s.Store.CAS(context.Background(), key, data, version)
 	})
 }
 
-func (s *steppedStore) Patch(ctx context.Context, key string, data creds.Secret) (next int, err error) {
-	return s.write(ctx, key, "patch "+key, func() (int, error) { return s.Store.Patch(context.Background(), key, data) })
+func (s *steppedStore) Patch(ctx context.Context, key string, data creds.Secret) (int, error) {
+	return s.write(ctx, key, "patch "+key, -1, func() (int, error) { return s.Store.Patch(context.Background(), key, data) })
 }
 
-func (s *steppedStore) write(ctx context.Context, key, what string, do func() (int, error)) (next int, err error) {
-	o := s.actor.step(ctx, "write", what, func() { next, err = do() })
-	if o != answered {
+func (s *steppedStore) write(ctx context.Context, key, what string, over int, do func() (int, error)) (next int, err error) {
+	c := s.actor.call(ctx, "write", what, func() { next, err = do() })
+	c.stale = func() bool {
+		record, _ := s.Store.Get(context.Background(), key)
+		return over >= 0 && record.Version != over
+	}
+	if c.wait() != answered {
 		return 0, unanswered(ctx)
 	}
 	s.actor.see("write", key, fmt.Sprint(next, err))
@@ -50,7 +63,7 @@ func (s *steppedStore) write(ctx context.Context, key, what string, do func() (i
 }
 
 func (s *steppedStore) Delete(ctx context.Context, key string) (err error) {
-	_, err = s.write(ctx, key, "delete "+key, func() (int, error) { return 0, s.Store.Delete(context.Background(), key) })
+	_, err = s.write(ctx, key, "delete "+key, -1, func() (int, error) { return 0, s.Store.Delete(context.Background(), key) })
 	return err
 }
 
@@ -77,13 +90,13 @@ func (p *steppedProvider) RoundTrip(request *http.Request) (response *http.Respo
 	}
 	user, _, _ := request.BasicAuth()
 	what := "spend " + form.Get("refresh_token") + form.Get("code")
-	c := &call{actor: p.actor, kind: "token", what: what, reply: make(chan outcome, 1)}
+	c := p.actor.call(request.Context(), "token", what, nil)
 	c.effect = func() {
 		before := p.rotations
 		response = p.answer(user, form)
 		c.acted = p.rotations > before
 	}
-	switch c.wait(request.Context()) {
+	switch c.wait() {
 	case refused:
 		p.actor.see(what, "refused")
 		return p.reply(http.StatusServiceUnavailable, map[string]any{}), nil
@@ -150,7 +163,7 @@ func counters(careful bool, ends map[string]int) func(w *world) func() string {
 		_, _ = store.Patch(context.Background(), "n", creds.NewSecret(`{"n":0}`))
 		for _, name := range []string{"a", "b"} {
 			w.add(name, func(a *actor) {
-				view := &steppedStore{store, a, func(r creds.Record) string { return r.Data.Reveal() }}
+				view := &steppedStore{Store: store, actor: a, name: func(r creds.Record) string { return r.Data.Reveal() }}
 				for !addOne(a.ctx, view, careful) {
 				}
 			})

@@ -19,9 +19,10 @@ import (
 // which one goes on, and how:
 //
 //	go        it takes place and is answered
-//	lost      it takes place, or not, and the answer does not arrive
-//	stall     it takes place, or not, and its process hears of it later
+//	lose      it takes place, at once, later or never, and the answer does not arrive
+//	freeze    its process stands still, before or after it takes place, timers and all
 //	kill      its process ends there, before or after it takes place, and starts again
+//	outage    no look at the store is answered, by whomever
 //	time      nothing goes on until the next timer of any process
 //
 // Each execution has a synctest bubble of its own: synctest.Wait says that every
@@ -89,13 +90,15 @@ const (
 // call is a process's look at the outside that has not been answered.
 type call struct {
 	actor   *actor
+	ctx     context.Context
 	what    string
 	kind    string // "get", "write", "token" or "journal"
 	effect  func()
 	reply   chan outcome
 	applied bool
-	acted   bool      // the provider has taken a proof and given another
-	stalled time.Time // zero: not
+	stale   func() bool // nothing can come of it any more
+	acted   bool        // the provider has taken a proof and given another
+	frozen  time.Time   // zero: not
 }
 
 // actor is a process.
@@ -133,18 +136,21 @@ func (a *actor) saw(parts ...string) {
 // step waits until the scheduler lets what happen. It does not return to a process
 // that was killed.
 func (a *actor) step(ctx context.Context, kind, what string, effect func()) outcome {
-	c := &call{actor: a, kind: kind, what: what, effect: effect, reply: make(chan outcome, 1)}
-	return c.wait(ctx)
+	return a.call(ctx, kind, what, effect).wait()
 }
 
-func (c *call) wait(ctx context.Context) outcome {
+func (a *actor) call(ctx context.Context, kind, what string, effect func()) *call {
+	return &call{actor: a, ctx: ctx, kind: kind, what: what, effect: effect, reply: make(chan outcome, 1)}
+}
+
+func (c *call) wait() outcome {
 	if !c.actor.world.enter(c) {
 		runtime.Goexit()
 	}
 	var o outcome
 	select {
 	case o = <-c.reply:
-	case <-ctx.Done():
+	case <-c.ctx.Done():
 		o = c.actor.world.leave(c)
 	}
 	if o == killed {
@@ -168,16 +174,20 @@ type world struct {
 	acting  *actor // whose effect takes place
 	late    []*call
 	used    limits
-	outage  time.Time // since when the store does not answer
+	outage  time.Time                // since when the store does not answer
+	stood   map[string]time.Duration // for how long each process was frozen or dead
 	depth   int
 	steps   int
 	free    bool // no choices any more: everything is answered at once
+	alike   bool // all processes do the same: which one goes first makes no difference
 }
 
 // limits bound an exploration.
 type limits struct {
-	kills, losses, stalls, outages int
-	// of a stall, of the time until a killed process runs again, and of an outage
+	kills, losses, freezes, outages int
+	// faults happen within so many steps; 0: at any
+	steps int
+	// of a freeze, of the time until a killed process runs again, and of an outage
 	longest time.Duration
 }
 
@@ -205,20 +215,22 @@ func (w *world) enter(c *call) bool {
 	return true
 }
 
-// leave takes a call back whose process waits no longer. What was on its way may
-// still arrive.
+// leave takes a call back whose process waits no longer. A process that is frozen
+// does not know yet that its time is up.
 func (w *world) leave(c *call) outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c.actor.dead {
+	switch {
+	case c.actor.dead:
 		return killed
+	case !c.frozen.IsZero():
+		w.mu.Unlock()
+		o := <-c.reply
+		w.mu.Lock()
+		return o
 	}
 	w.drop(c)
-	if !c.applied && !c.stalled.IsZero() && (c.kind == "write" || c.kind == "token") {
-		w.late = append(w.late, c)
-		slices.SortFunc(w.late, func(c, d *call) int { return cmp.Compare(c.actor.index, d.actor.index) })
-	}
-	c.actor.saw(c.what, "left")
+	c.actor.saw(c.what, "given up")
 	w.happened(c, "given up")
 	w.wake()
 	return lost
@@ -299,6 +311,9 @@ func (w *world) run() end {
 			return endless
 		}
 		chosen := 0
+		if w.alike && w.steps == 1 {
+			options = w.ofTheFirst()
+		}
 		if len(options) > 1 && !w.free {
 			var fresh bool
 			if chosen, fresh = w.explorer.choose(w.depth, len(options), w.key()); !fresh {
@@ -312,7 +327,7 @@ func (w *world) run() end {
 
 // finish ends all processes and waits until they are gone.
 func (w *world) finish() {
-	for _, a := range w.actors {
+	for _, a := range slices.Clone(w.actors) {
 		w.kill(a)
 	}
 	synctest.Wait()
@@ -326,6 +341,8 @@ func (w *world) finish() {
 }
 
 func (w *world) alive() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, a := range w.actors {
 		if !a.done {
 			return true
@@ -341,21 +358,26 @@ func (w *world) options() []option {
 	var out []option
 	var held []*call
 	for _, c := range w.calls {
-		if c.stalled.IsZero() {
-			out = append(out, option{"go", func() { w.pass(c) }})
-		} else {
+		switch {
+		case !c.frozen.IsZero():
 			held = append(held, c)
+		case c.kind == "journal":
+			// Nobody else sees it, so that it may as well come first.
+			return append([]option{{"go", func() { w.pass(c) }}}, w.faults(c)...)
+		default:
+			out = append(out, option{"go", func() { w.pass(c) }})
 		}
 	}
 	ready := len(out)
 	for _, c := range held {
-		out = append(out, option{"release", func() { w.release(c) }})
+		out = append(out, option{"thaw", func() { w.thaw(c) }})
 	}
 	for _, a := range w.actors {
 		if !a.down.IsZero() {
 			out = append(out, option{"start", func() { w.restart(a) }})
 		}
 	}
+	w.late = slices.DeleteFunc(w.late, func(c *call) bool { return c.stale() })
 	for _, c := range w.late {
 		out = append(out, option{"late", func() { w.applyLate(c) }})
 	}
@@ -375,14 +397,20 @@ func (w *world) options() []option {
 		return out
 	}
 	for _, c := range w.calls {
-		if c.stalled.IsZero() {
+		if c.frozen.IsZero() {
 			out = append(out, w.faults(c)...)
 		}
 	}
-	if w.used.outages < w.limits.outages && w.outage.IsZero() {
+	if w.used.outages < w.limits.outages && w.outage.IsZero() && (w.limits.steps == 0 || w.steps <= w.limits.steps) {
 		out = append(out, option{"outage", func() { w.used.outages++; w.outage = time.Now(); w.note("the store stops to answer") }})
 	}
 	return out
+}
+
+// ofTheFirst are the ways to go on with the first call alone.
+func (w *world) ofTheFirst() []option {
+	c := w.calls[0]
+	return append([]option{{"go", func() { w.pass(c) }}}, w.faults(c)...)
 }
 
 // running reports whether a process will go on by itself, given time.
@@ -397,6 +425,9 @@ func (w *world) running() bool {
 
 func (w *world) faults(c *call) []option {
 	var out []option
+	if w.limits.steps > 0 && w.steps > w.limits.steps {
+		return nil
+	}
 	add := func(label string, take func()) { out = append(out, option{label, take}) }
 	if w.used.kills < w.limits.kills {
 		add("kill before", func() { w.used.kills++; w.die(c, false) })
@@ -411,16 +442,17 @@ func (w *world) faults(c *call) []option {
 		case "write":
 			add("lose before", func() { w.used.losses++; w.lose(c, false, lost) })
 			add("lose after", func() { w.used.losses++; w.lose(c, true, lost) })
+			add("lose for now", func() { w.used.losses++; w.delay(c) })
 		case "token":
 			add("refuse", func() { w.used.losses++; w.lose(c, false, refused) })
 			add("lose before", func() { w.used.losses++; w.lose(c, false, lost) })
 			add("lose after", func() { w.used.losses++; w.lose(c, true, lost) })
 		}
 	}
-	if w.used.stalls < w.limits.stalls {
-		add("stall before", func() { w.used.stalls++; w.stall(c, false) })
+	if w.used.freezes < w.limits.freezes {
+		add("freeze before", func() { w.used.freezes++; w.freeze(c, false) })
 		if c.kind != "get" {
-			add("stall after", func() { w.used.stalls++; w.stall(c, true) })
+			add("freeze after", func() { w.used.freezes++; w.freeze(c, true) })
 		}
 	}
 	return out
@@ -473,20 +505,51 @@ func (w *world) lose(c *call, effect bool, o outcome) {
 	w.answer(c, o)
 }
 
-func (w *world) stall(c *call, effect bool) {
-	how := "stalled"
+// delay is a write that is given up and arrives all the same.
+func (w *world) delay(c *call) {
+	w.late = append(w.late, c)
+	w.lose(c, false, lost)
+}
+
+func (w *world) freeze(c *call, effect bool) {
+	how := "frozen"
 	if effect {
 		w.apply(c)
-		how = "stalled after"
+		how = "frozen after"
 	}
-	c.stalled = time.Now()
+	c.frozen = time.Now()
 	w.happened(c, how)
 }
 
-func (w *world) release(c *call) {
-	w.apply(c)
-	w.happened(c, "released")
-	w.answer(c, answered)
+// thaw lets a process go on. What it had not sent it does not send when its time is
+// up.
+func (w *world) thaw(c *call) {
+	o := answered
+	if !c.applied && c.ctx.Err() != nil {
+		o = lost
+		c.actor.see(c.what, "too late")
+	} else {
+		w.apply(c)
+	}
+	w.stood[c.actor.name] += time.Since(c.frozen)
+	w.happened(c, "thawed")
+	w.answer(c, o)
+}
+
+// stoodStill returns for how long a process has been frozen or dead by now.
+func (w *world) stoodStill(name string) time.Duration {
+	total := w.stood[name]
+	for _, c := range w.calls {
+		if c.actor.name == name && !c.frozen.IsZero() {
+			total += time.Since(c.frozen)
+		}
+	}
+	for _, a := range w.actors {
+		if a.name == name && !a.down.IsZero() {
+			total += time.Since(a.down)
+		}
+	}
+	return total
 }
 
 func (w *world) applyLate(c *call) {
@@ -523,6 +586,7 @@ func (w *world) kill(a *actor) {
 }
 
 func (w *world) restart(a *actor) {
+	w.stood[a.name] += time.Since(a.down)
 	a.down = time.Time{}
 	w.note(a.name + " starts again")
 	w.launch(a)
@@ -536,9 +600,11 @@ func (w *world) pause() {
 	default:
 	}
 	limit := time.Hour
+	w.mu.Lock()
 	for _, since := range w.holds() {
 		limit = min(limit, w.limits.longest-time.Since(since))
 	}
+	w.mu.Unlock()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -551,8 +617,8 @@ func (w *world) pause() {
 func (w *world) holds() []time.Time {
 	var out []time.Time
 	for _, c := range w.calls {
-		if !c.stalled.IsZero() {
-			out = append(out, c.stalled)
+		if !c.frozen.IsZero() {
+			out = append(out, c.frozen)
 		}
 	}
 	for _, a := range w.actors {
@@ -585,7 +651,7 @@ func (w *world) key() stateKey {
 		fmt.Fprintf(&b, "%s %x %v %v %v\n", a.name, a.history, a.done, a.down, a.starts)
 	}
 	for _, c := range w.calls {
-		fmt.Fprintf(&b, "%s %s %v %v\n", c.actor.name, c.what, c.applied, c.stalled)
+		fmt.Fprintf(&b, "%s %s %v %v\n", c.actor.name, c.what, c.applied, c.frozen)
 	}
 	for _, c := range w.late {
 		fmt.Fprintf(&b, "late %s %s\n", c.actor.name, c.what)
@@ -614,7 +680,7 @@ func explore(t *testing.T, e *explorer, build func(w *world) (check func() strin
 func (e *explorer) execute(t *testing.T, build func(w *world) (check func() string), trace func(string)) (problem string) {
 	e.executions++
 	synctest.Test(t, func(*testing.T) {
-		w := &world{explorer: e, start: time.Now(), arrived: make(chan struct{}, 1), trace: trace}
+		w := &world{explorer: e, start: time.Now(), arrived: make(chan struct{}, 1), stood: map[string]time.Duration{}, trace: trace}
 		check := build(w)
 		switch w.run() {
 		case ended:

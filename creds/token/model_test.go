@@ -1,0 +1,276 @@
+package token
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/creds"
+)
+
+// modelTimes are as long in relation to one another as timingsOf's, and shorter, so
+// that waiting takes fewer steps.
+func modelTimes(rules rules) timings {
+	t := timings{request: 3 * time.Second, lease: 5 * time.Second, settle: 1500 * time.Millisecond, rescue: 8 * time.Second}
+	if rules.noSettle {
+		t.settle = 0
+	}
+	if rules.noDeadline {
+		t.request = time.Minute
+	}
+	return t
+}
+
+// renewal is the real one of a process that starts.
+func (f *fleet) renewal(a *actor) *renewal {
+	found, err := kindOf(f.current)
+	if err != nil {
+		panic(err) // a test's own mistake
+	}
+	provider := &steppedProvider{f.provider, a}
+	store := &steppedStore{Store: f.store, actor: a, name: f.describe, fix: undrawn}
+	r := &renewal{
+		store: store, credential: f.current, holder: fmt.Sprintf("%s-%d", a.name, a.starts),
+		grant: found.grant(f.current, endpoint{http: provider, now: time.Now}),
+		now:   time.Now, timeout: 15 * time.Second,
+		times: func(time.Duration) timings { return modelTimes(f.rules) },
+		sleep: func(ctx context.Context, d time.Duration) error {
+			return sleepFor(ctx, max(time.Second, undrawnPause(d)))
+		},
+	}
+	if !f.rules.noJournal {
+		r.journal = f.disk(a)
+	}
+	if f.rules.noWatch {
+		store.read = func(record creds.Record) { r.watch = pretended(record) }
+	}
+	return r
+}
+
+// pretended is the watch of a process that trusts a lease's age.
+func pretended(record creds.Record) watch {
+	g, err := decodeGrant(record.Data)
+	if err != nil || g.Lease == nil {
+		return watch{}
+	}
+	return watch{lease: g.Lease.ID, since: record.Created, last: time.Now()}
+}
+
+// describe names what a process sees in a record.
+func (f *fleet) describe(record creds.Record) string {
+	if record.Version == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("%d %v %s", record.Version, record.Created.Sub(f.world.start), f.namer.name(record.Data.Reveal()))
+}
+
+func sleepFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// undrawnPause makes of a drawn pause between two writes the longest one, so that a
+// path can be taken again, and of the shorter ones between two looks a second, which
+// is fewer steps.
+func undrawnPause(d time.Duration) time.Duration {
+	settle := modelTimes(rules{}).settle
+	switch {
+	case d > settle/3 && d < settle*2/3:
+		return settle * 2 / 3
+	case d > 0:
+		return max(d, time.Second)
+	}
+	return d
+}
+
+// undrawn does so with the back-off in a record: of 0.25 to 0.5 s it makes 0.5 s, of
+// 0.5 to 1 s it makes 1 s, and so on.
+func undrawn(data creds.Secret) creds.Secret {
+	var members map[string]json.RawMessage
+	var g grantRecord
+	if json.Unmarshal([]byte(data.Reveal()), &members) != nil || json.Unmarshal([]byte(data.Reveal()), &g) != nil {
+		return data
+	}
+	var lease time.Duration
+	if g.Lease != nil {
+		lease = time.Duration(g.Lease.TTL) * time.Millisecond
+	}
+	left := time.Until(fromMillis(g.NotBefore)) - lease
+	if members["not_before"] == nil || left <= 0 {
+		return data
+	}
+	members["not_before"], _ = json.Marshal(toMillis(time.Now().Add(lease + undrawnBackoff(left))))
+	text, _ := json.Marshal(members)
+	return creds.NewSecret(string(text))
+}
+
+func undrawnBackoff(d time.Duration) time.Duration {
+	whole := firstBackoff
+	for whole <= d {
+		whole *= 2
+	}
+	return whole
+}
+
+// renewed gets a token, and checks that it is one.
+func (f *fleet) renewed(a *actor, r *renewal, w want) {
+	var got tokenRecord
+	var clock time.Time
+	err := f.again(a, func() (err error) {
+		got, clock, err = r.renew(a.ctx, w)
+		return err
+	})
+	purpose := purposeOf(r.credential)
+	switch {
+	case errors.Is(err, creds.ErrNeedsConsent) && f.excused:
+	case err != nil:
+		f.violate("%s gets no token: %v", a.name, err)
+	case !got.usable(purpose, clock):
+		f.violate("%s gets a token that is not usable", a.name)
+	case !f.excused && !f.provider.accepts(modelName, got.AccessToken.secret(purpose).Reveal()):
+		f.violate("%s gets a token that the provider does not know", a.name)
+	}
+}
+
+// sound is the judgement at the end of an execution: the grant lives and buys the
+// next token, everybody sees what is there, and no more was asked than needed.
+func (f *fleet) sound() string {
+	if f.wrong != "" {
+		return f.wrong
+	}
+	w := f.world
+	w.free, w.outage = true, time.Time{}
+	time.Sleep(time.Minute)
+	before := f.provider.rotations
+	f.process("auditor", func(a *actor, r *renewal) { f.renewed(a, r, want{force: true}) })
+	w.run()
+	if f.wrong != "" || f.excused {
+		return f.wrong
+	}
+	g, err := f.store.Get(context.Background(), creds.KeyGrants+modelName)
+	grant, err2 := decodeGrant(g.Data)
+	t, err3 := f.store.Get(context.Background(), creds.KeyTokens+modelName)
+	token, err4 := decodeToken(t.Data)
+	if err := cmp.Or(err, err2, err3, err4); err != nil {
+		return fmt.Sprintf("the records cannot be read: %v", err)
+	}
+	if _, ok := f.provider.current(grant.Refresh.secret(purposeOf(f.current)).Reveal()); !ok {
+		return "the stored refresh token buys nothing: a rotation is lost"
+	}
+	switch {
+	case f.provider.rotations != before+1:
+		return fmt.Sprintf("%d rotations for one more token", f.provider.rotations-before)
+	case grant.Lease != nil:
+		return "a lease stays behind"
+	case token.Gen != grant.Gen || token.Status != StatusOK:
+		return fmt.Sprintf("tokens/ has generation %d of %d, status %s", token.Gen, grant.Gen, token.Status)
+	}
+	return ""
+}
+
+// scenario is one exploration.
+type scenario struct {
+	name   string
+	procs  int
+	limits limits
+	rules  rules
+	soak   bool   // only with PILLION_SOAK, and without a bound of steps
+	finds  string // what is wrong where rules are left out
+}
+
+// explore runs it through; rotations counts those of all executions.
+func (s scenario) explore(t *testing.T) (e *explorer, rotations int, problem string) {
+	e = &explorer{}
+	problem = explore(t, e, func(w *world) func() string {
+		w.limits, w.alike = s.limits, true
+		f := newFleet(w, time.Hour, s.rules)
+		f.consented(0)
+		for i := range s.procs {
+			f.process(string(rune('A'+i)), func(a *actor, r *renewal) { f.renewed(a, r, want{}) })
+		}
+		return func() string {
+			rotations += f.provider.rotations
+			if w.used == (limits{}) && f.provider.calls != 1 {
+				f.violate("%d token calls for one token, with no fault", f.provider.calls)
+			}
+			return f.sound()
+		}
+	})
+	return e, rotations, problem
+}
+
+const (
+	// a process may stand still for less than others watch it and settle
+	shortly = 9 * time.Second
+	// and for longer
+	tooLong = 12 * time.Second
+)
+
+// The protocol holds, whatever happens when.
+func TestModel(t *testing.T) {
+	soak := os.Getenv("PILLION_SOAK") != ""
+	for _, s := range []scenario{
+		{name: "no fault", procs: 2},
+		{name: "a death", procs: 2, limits: limits{kills: 1, longest: shortly, steps: 9}},
+		{name: "a lost answer", procs: 2, limits: limits{losses: 1, steps: 9}},
+		{name: "a process frozen", procs: 2, limits: limits{freezes: 1, longest: shortly, steps: 9}},
+		{name: "a process frozen for too long", procs: 2, limits: limits{freezes: 1, longest: tooLong, steps: 5}},
+		{name: "an outage", procs: 2, limits: limits{outages: 1, longest: shortly, steps: 9}},
+		{name: "no fault, three", procs: 3, soak: true},
+		{name: "a death and a lost answer", procs: 2, limits: limits{kills: 1, losses: 1, longest: shortly}, soak: true},
+		{name: "two lost answers", procs: 2, limits: limits{losses: 2}, soak: true},
+		{name: "frozen in an outage", procs: 2, limits: limits{freezes: 1, outages: 1, longest: shortly}, soak: true},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			if s.soak && !soak {
+				t.Skip("long: PILLION_SOAK=1 runs it")
+			}
+			if soak {
+				s.limits.steps = 0
+			}
+			begun := time.Now()
+			e, rotations, problem := s.explore(t)
+			if problem != "" {
+				t.Fatal(problem)
+			}
+			if e.finished < 25 || rotations < e.finished {
+				t.Errorf("%d executions and %d rotations: that says nothing", e.finished, rotations)
+			}
+			t.Logf("%d executions, %d to their end, %d states, at most %d choices; %d rotations; %v",
+				e.executions, e.finished, len(e.seen), e.deepest, rotations, time.Since(begun).Round(time.Millisecond))
+		})
+	}
+}
+
+// Without any one of its rules it does not, and the model says so.
+func TestModelFindsWhatARuleIsFor(t *testing.T) {
+	for _, s := range []scenario{
+		{name: "no journal", rules: rules{noJournal: true}, finds: "needs consent", limits: limits{kills: 1, longest: shortly}},
+		{name: "no settling", rules: rules{noSettle: true}, finds: "needs consent", limits: limits{freezes: 1, longest: shortly}},
+		{name: "no deadline", rules: rules{noDeadline: true}, finds: "no blind claim since", limits: limits{freezes: 1, longest: tooLong}},
+		{name: "no unbroken watch", rules: rules{noWatch: true}, finds: "needs consent", limits: limits{freezes: 1, outages: 1, longest: shortly}},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.procs = 2
+			e, _, problem := s.explore(t)
+			if !strings.Contains(problem, s.finds) {
+				t.Fatalf("%d executions, and what is found is %q", e.executions, problem)
+			}
+			t.Logf("after %d executions: %s", e.executions, problem)
+		})
+	}
+}
