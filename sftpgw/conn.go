@@ -48,7 +48,7 @@ func (n *conn) serve() {
 	defer n.close()
 	defer n.recovered()
 	timer := time.AfterFunc(n.server.handshakeTimeout(), n.close) // over the whole handshake, whatever the client sends
-	sshConn, channels, requests, err := ssh.NewServerConn(n.net, n.server.config)
+	sshConn, channels, requests, err := handshake(n.net, n.server.config)
 	if !timer.Stop() && err == nil {
 		err = errors.New("it took too long")
 	}
