@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,15 +53,31 @@ c.close()"`},
 }
 
 func TestClients(t *testing.T) {
-	server := credstest.StartSSHD(t, credstest.SSHDOptions{})
+	uploads(t, credstest.StartSSHD(t, credstest.SSHDOptions{}), func(string) bool { return true })
+}
+
+// The main ones against a server that speaks SFTP of another make.
+func TestClientsOverProFTPD(t *testing.T) {
+	main := []string{"sftp by name", "sftp by jump", "scp", "curl", "curl by CONNECT", "lftp", "rclone", "paramiko"}
+	uploads(t, credstest.StartProFTPD(t), func(name string) bool { return slices.Contains(main, name) })
+}
+
+// uploads runs the clients, and compares what arrives with what was sent.
+func uploads(t *testing.T, server *credstest.SSHD, wanted func(name string) bool) {
+	t.Helper()
 	r := newRig(t, nil)
 	r.use(t, r.credential(server, "acme", "sftp.acme.example:22"), r.credential(server, "globex", "files.globex.example:2222"))
 	proxy := connectProxy(t, r)
+	ran := 0
 	for _, row := range clientCommands {
+		if !wanted(row.name) {
+			continue
+		}
 		t.Run(row.name, func(t *testing.T) {
 			if _, err := exec.LookPath(row.needs); err != nil {
 				t.Skip(err)
 			}
+			ran++
 			t.Cleanup(func() { os.Remove(filepath.Join(server.Home, "to")) })
 			dir := clientDir(t, r)
 			content := make([]byte, 300_000)
@@ -77,11 +94,19 @@ func TestClients(t *testing.T) {
 			}
 		})
 	}
-	ended := r.log.wait(t, "sftp session", len(clientCommands))
-	for _, line := range ended {
+	for _, line := range r.log.wait(t, "sftp session", ran) {
 		if line["error"] != "" || line["credential"] == "" {
 			t.Error(line)
 		}
+	}
+	confirmed := 0
+	for _, line := range r.log.wait(t, "sftp file", ran) {
+		if line["error"] == "" && line["bytes"] == 300_000.0 && strings.HasSuffix(line["path"].(string), "to") {
+			confirmed++
+		}
+	}
+	if confirmed != ran {
+		t.Errorf("%d files of %d are logged as confirmed:\n%s", confirmed, ran, r.log)
 	}
 }
 
