@@ -68,7 +68,7 @@ func TestProfilesOnlyOnRequest(t *testing.T) {
 
 // TestMetricsListener: three paths, by GET and HEAD, for any host, for no page.
 func TestMetricsListener(t *testing.T) {
-	ready := readiness{Ready: false, Draining: true, Store: "ok", Config: "ok", Credentials: 2}
+	ready := readiness{Ready: false, Draining: true, Store: "ok", Config: "ok", Tokens: "ok", Credentials: 2}
 	h := metricsHandler(newMetrics(false).registry, func() readiness { return ready })
 	ask := func(method, path string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "http://rebound.example"+path, nil)
@@ -93,7 +93,7 @@ func TestMetricsListener(t *testing.T) {
 			t.Errorf("%s %s: %d, want %d", row.method, row.path, w.Code, row.status)
 		}
 	}
-	if got := strings.TrimSpace(ask("GET", "/readyz").Body.String()); got != `{"ready":false,"draining":true,"store":"ok","config":"ok","credentials":2,"skipped":0}` {
+	if got := strings.TrimSpace(ask("GET", "/readyz").Body.String()); got != `{"ready":false,"draining":true,"store":"ok","config":"ok","tokens":"ok","credentials":2,"skipped":0}` {
 		t.Error(got)
 	}
 	ready.Ready = true

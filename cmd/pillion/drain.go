@@ -104,7 +104,7 @@ func (d *daemon) tokenState(c *creds.Credential) tokenState {
 // readiness is what /readyz tells.
 func (d *daemon) readiness() readiness {
 	r := readiness{
-		Ready: d.ready.Load() && d.live.StoreErr() == nil, Draining: d.draining.Load(), Store: "ok", Config: "ok",
+		Ready: d.ready.Load() && d.live.StoreErr() == nil, Draining: d.draining.Load(), Store: "ok", Config: "ok", Tokens: "ok",
 		Credentials: d.live.Table().Len(), Skipped: len(d.live.Bad()),
 	}
 	switch {
@@ -115,6 +115,9 @@ func (d *daemon) readiness() readiness {
 	}
 	if d.configOld.Load() {
 		r.Config = "old"
+	}
+	if _, why := d.unrenewed(); why != "" {
+		r.Tokens = why
 	}
 	return r
 }

@@ -15,6 +15,7 @@ type readiness struct {
 	Draining    bool   `json:"draining"`
 	Store       string `json:"store"`  // ok, stale (older credentials serve), unavailable
 	Config      string `json:"config"` // ok, old (the last reload was refused)
+	Tokens      string `json:"tokens"` // ok, or why nobody renews them
 	Credentials int    `json:"credentials"`
 	Skipped     int    `json:"skipped"` // stored credentials that cannot be used
 }

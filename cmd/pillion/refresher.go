@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"pillion/creds"
 	"pillion/creds/token"
@@ -97,5 +98,44 @@ func (d *daemon) logTokenState(e token.Event, attrs []any) {
 		d.log.Info("the grant is well", attrs...)
 	default:
 		d.log.Warn("the grant is not well", attrs...)
+	}
+}
+
+// unrenewed returns the credentials whose tokens nobody renews, and why.
+func (d *daemon) unrenewed() (names []string, why string) {
+	if d.refresher != nil {
+		return nil, ""
+	}
+	for _, c := range d.live.Table().All() {
+		if !hasToken(c) {
+			continue
+		}
+		switch detail := d.keeper.State(c.Name).Detail; detail {
+		case token.NoRefresher, token.RingDenied:
+			names, why = append(names, c.Name), detail
+		}
+	}
+	return names, why
+}
+
+// watchTokens says in the log, once, when nobody renews what this process needs.
+func (d *daemon) watchTokens(ctx context.Context) {
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		names, why := d.unrenewed()
+		switch {
+		case why != "" && why != said:
+			d.log.Error("tokens are not renewed", "credentials", names, "problem", why)
+		case why == "" && said != "":
+			d.log.Info("tokens are renewed again")
+		}
+		said = why
 	}
 }

@@ -367,6 +367,8 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	if d.refresher != nil {
 		d.refresher.start(ctx)
+	} else {
+		go d.watchTokens(ctx)
 	}
 	if d.vault != nil {
 		go d.followVault(ctx)
