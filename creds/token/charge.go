@@ -198,7 +198,7 @@ func (r *Refresher) renewAt(t tokenRecord) time.Time {
 
 // note sets when a charge is due after a renewal.
 func (r *Refresher) note(ch *charge, record tokenRecord, clock time.Time, err error) {
-	if err == nil {
+	if err == nil || errors.Is(err, creds.ErrNoProgress) { // which leaves the token with its time to be renewed
 		r.postpone(ch, max(r.renewAt(record).Sub(clock), time.Second))
 		return
 	}
@@ -208,8 +208,6 @@ func (r *Refresher) note(ch *charge, record tokenRecord, clock time.Time, err er
 		r.postpone(ch, 0)
 	case ok:
 		r.postpone(ch, max(unavailable.RetryAfter, time.Second)+rand.N(time.Second))
-	case errors.Is(err, creds.ErrNoProgress):
-		r.postpone(ch, forcedEvery)
 	default:
 		r.mu.Lock()
 		pause := max(time.Second, min(backoff(ch.fails, false), 8*time.Second))

@@ -232,7 +232,7 @@ func (k *Keeper) newShared(p *pocket, c *creds.Credential) (*shared, error) {
 		return nil, p.changed()
 	}
 	s := &shared{pocket: p, purpose: purposeOf(c), share: k.ahead}
-	s.run = s.fly
+	s.run, s.recorded = s.fly, true
 	if k.Refresher != nil {
 		s.fetch, s.limit = k.Refresher.fetcher(c), refresherLimit
 		return s, nil

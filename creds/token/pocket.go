@@ -25,6 +25,9 @@ type pocket struct {
 	now        func() time.Time
 	build      func(token creds.Secret) creds.Authorization
 	run        func(*flight) // one attempt, that ends by closing done
+	// recorded: a flight for a refused token is a look at records, which say when a
+	// refresh was forced last, for all. It may then be made for each token once.
+	recorded bool
 
 	current atomic.Pointer[held] // read without mu; written under it
 
@@ -34,6 +37,7 @@ type pocket struct {
 	fails     int                                  // in a row
 	notBefore time.Time                            // no flight before
 	forced    time.Time                            // the last refresh that a 401 forced
+	forcedFor string                               // fingerprint that was refused then
 	closed    bool
 	gone      chan struct{} // closed by Close
 }
@@ -134,10 +138,10 @@ func (p *pocket) force(now time.Time, fingerprint string) (*flight, *creds.Autho
 		return p.flight, nil, nil
 	case before(now, p.notBefore):
 		return nil, nil, fmt.Errorf("%w: %w", creds.ErrNoProgress, p.refusal(p.notBefore.Sub(now)))
-	case h.usable(now) && !p.forced.IsZero() && before(now, p.forced.Add(forcedEvery)):
+	case h.usable(now) && !p.forced.IsZero() && before(now, p.forced.Add(forcedEvery)) && (!p.recorded || p.forcedFor == fingerprint):
 		return nil, nil, creds.ErrNoProgress
 	}
-	p.forced = now
+	p.forced, p.forcedFor = now, fingerprint
 	return p.start(&flight{refused: fingerprint}), nil, nil
 }
 
