@@ -35,6 +35,7 @@ func (s *Server) begin() {
 	s.start.Do(func() {
 		s.timeouts = s.timeouts.orDefaults()
 		s.stopped, s.stop = context.WithCancel(context.Background())
+		s.sshCut, s.cutSSH = context.WithCancel(context.Background())
 		s.lastUsed.Store(time.Now().UnixNano())
 		s.tls = s.tunnelTLS()
 		s.goproxy = s.newGoproxy()
@@ -117,12 +118,13 @@ func (d door) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	// Asked now: the socket's owner can be looked up while it is connected.
-	return &gate{Conn: c, refuse: d.s.refuseRaw, peer: d.s.admit(c), times: &d.s.timeouts}, nil
+	return &gate{Conn: c, refuse: d.s.refuseRaw, peer: d.s.Admit(c), times: &d.s.timeouts}, nil
 }
 
-// admit decides who may use the proxy: this machine alone, and of its users
-// those in AllowUIDs. What cannot be found out is refused.
-func (s *Server) admit(c net.Conn) error {
+// Admit decides who may connect: this machine alone, and of its users those in
+// AllowUIDs. What cannot be found out is refused. Other listeners of the same
+// program obey it too.
+func (s *Server) Admit(c net.Conn) error {
 	remote, err1 := netip.ParseAddrPort(c.RemoteAddr().String())
 	local, err2 := netip.ParseAddrPort(c.LocalAddr().String())
 	if err := errors.Join(err1, err2); err != nil {
@@ -270,22 +272,25 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // InFlight is the number of requests under way.
 func (s *Server) InFlight() int { return int(s.requests.Load()) }
 
-// Idle reports for how long no request has been under way.
+// Idle reports for how long no request has been under way, and no connection
+// with SSH open.
 func (s *Server) Idle() time.Duration {
-	if s.requests.Load() > 0 {
+	if s.requests.Load() > 0 || s.handedOver.Load() > 0 {
 		return 0
 	}
 	return time.Since(time.Unix(0, s.lastUsed.Load()))
 }
 
-// Shutdown stops accepting, waits for requests under way until ctx ends, then
-// cuts what is left, WebSockets and blind tunnels at once.
+// Shutdown stops accepting, waits for requests under way and for SSH until ctx
+// ends, then cuts what is left, WebSockets and blind tunnels at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.begin()
 	s.Drain()
 	s.stop()
 	err := errors.Join(s.front.Shutdown(ctx), s.inner.Shutdown(ctx))
 	_, _ = s.front.Close(), s.inner.Close()
+	stop := context.AfterFunc(ctx, s.cutSSH)
+	defer stop()
 	s.spliced.Wait()
 	return err
 }

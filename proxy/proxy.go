@@ -24,6 +24,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -57,6 +58,11 @@ type Server struct {
 	Metrics    *Metrics
 	OnEntry    func(Entry) // sees every finished request; nil: nobody does
 
+	// SSH serves a client that speaks SSH behind its CONNECT to host and port;
+	// chosen is the proxy user, a credential's name or "". It returns when the
+	// connection has ended, or soon after ctx has. If nil, SSH is refused.
+	SSH func(ctx context.Context, conn net.Conn, host string, port uint16, chosen string)
+
 	// MaxTunnels bounds the open tunnels; 0: no bound.
 	MaxTunnels int
 
@@ -75,6 +81,10 @@ type Server struct {
 	stop     context.CancelFunc
 	stopped  context.Context //nolint:containedctx // ends what was hijacked
 	spliced  sync.WaitGroup
+
+	handedOver atomic.Int64 // connections that SSH has
+	cutSSH     context.CancelFunc
+	sshCut     context.Context //nolint:containedctx // ends them
 }
 
 // Config is what a reload may change.

@@ -68,16 +68,16 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// peek returns the first byte without taking it.
-func (c *tunnelConn) peek() (byte, error) {
-	if len(c.early) == 0 {
-		var first [1]byte
-		if _, err := io.ReadFull(c.Conn, first[:]); err != nil {
-			return 0, err
+// peek returns the first n bytes without taking them.
+func (c *tunnelConn) peek(n int) ([]byte, error) {
+	if missing := n - len(c.early); missing > 0 {
+		more := make([]byte, missing)
+		if _, err := io.ReadFull(c.Conn, more); err != nil {
+			return nil, err
 		}
-		c.early = append(c.early, first[0])
+		c.early = append(c.early, more...)
 	}
-	return c.early[0], nil
+	return c.early[:n], nil
 }
 
 // Close implements net.Conn.
@@ -139,11 +139,16 @@ func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
 	}
 	client.tunnel = t
 	x.entry.Host = t.authority()
-	if s.config.Load().Tunnel && !s.Table().HasOrigin("https", t.host, t.port) {
+	switch table := s.Table(); {
+	case table.HasOrigin("https", t.host, t.port):
+	case table.HasOrigin("sftp", t.host, t.port):
+		s.connectSSH(client, x)
+		return
+	case s.config.Load().Tunnel:
 		s.splice(client, x)
 		return
 	}
-	if err := s.terminate(client); err != nil {
+	if err := s.terminate(client, x); err != nil {
 		var p *problem
 		if errors.As(err, &p) {
 			s.answerRaw(client, x, err)
@@ -168,20 +173,29 @@ func (s *Server) reserve(c *tunnelConn) error {
 
 var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
 
-// terminate ends the client's TLS and gives the connection to the inner server.
+// terminate ends the client's TLS and gives the connection to the inner server;
+// what begins as SSH does goes to the gateway instead.
 // A problem in return is for the client to read; other errors are only an end.
-func (s *Server) terminate(client *tunnelConn) error {
+func (s *Server) terminate(client *tunnelConn, x *exchange) error {
 	deadline := time.Now().Add(s.timeouts.handshake)
 	_ = client.SetDeadline(deadline)
 	if _, err := client.Write(established); err != nil {
 		return err
 	}
-	first, err := client.peek()
+	first, err := client.peek(1)
 	if err != nil {
 		return err // left again: some clients open tunnels ahead of need
 	}
 	const tlsHandshakeRecord = 0x16
-	if first != tlsHandshakeRecord {
+	switch first[0] {
+	case tlsHandshakeRecord:
+	case sshVersion[0]:
+		if first, err = client.peek(len(sshVersion)); err == nil && string(first) == sshVersion {
+			s.handOver(client, x)
+			return nil
+		}
+		fallthrough
+	default:
 		return badRequest("what came through CONNECT is not TLS; for plain HTTP to the tool's name send the absolute form http://host/ without CONNECT")
 	}
 	ctx, cancel := context.WithDeadline(s.stopped, deadline)
@@ -250,7 +264,7 @@ func (s *Server) splice(client *tunnelConn, x *exchange) {
 	s.Metrics.misses.WithLabelValues(actionTunnel).Inc()
 	ctx, cancel := context.WithTimeout(s.stopped, s.timeouts.handshake)
 	defer cancel()
-	tool, err := s.config.Load().dialTunnel(ctx, client.tunnel)
+	tool, err := s.DialContext(ctx, "tcp", client.tunnel.authority())
 	if err != nil {
 		s.answerRaw(client, x, err)
 		return
@@ -269,14 +283,15 @@ func (s *Server) splice(client *tunnelConn, x *exchange) {
 	s.log(&x.entry)
 }
 
-// dialTunnel connects to the target of a blind tunnel, by the company's proxy
-// where there is one.
-func (c *running) dialTunnel(ctx context.Context, t *tunnel) (net.Conn, error) {
-	if err := c.judge(t.authority()); err != nil {
+// DialContext connects by the same guarded way as requests do, by the company's
+// proxy where there is one: for blind tunnels, and for the SFTP gateway.
+func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	c := s.config.Load()
+	if err := c.judge(addr); err != nil {
 		return nil, err
 	}
 	if c.UpstreamProxy == nil {
-		return c.Guard.DialContext(ctx, "tcp", t.authority())
+		return c.Guard.DialContext(ctx, network, addr)
 	}
-	return dialThrough(ctx, c.UpstreamProxy, t.authority())
+	return dialThrough(ctx, c.UpstreamProxy, addr)
 }
