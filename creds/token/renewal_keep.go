@@ -149,8 +149,8 @@ func (r *renewal) write(p *purchase, patience time.Duration) (seen, error) {
 // stored or change reports false: there is nothing to do any more. Nothing but a
 // patience that has run out makes it return an error.
 func (r *renewal) conclude(ctx context.Context, base seen, times timings, patience time.Duration, change func(*grantRecord, time.Time) bool) (seen, bool, error) {
-	begun, op := r.now(), newNonce()
-	for try := 0; ; try++ {
+	begun, op, quick := r.now(), newNonce(), 0
+	for {
 		next := base.record
 		if base.version == 0 || !change(&next, base.clock(r.now())) {
 			return base, false, nil
@@ -167,7 +167,10 @@ func (r *renewal) conclude(ctx context.Context, base seen, times timings, patien
 			return found, true, nil
 		case lookErr == nil:
 			base = found
-			if try < 3 { // whatever it was, the store answers now; and somebody may have claimed over us, and wait no longer than settle
+			// Whatever it was, the store answers now; and somebody may have claimed over
+			// us, and waits no longer than settle: one pause fits into that, not two.
+			if quick < 3 {
+				quick++
 				continue
 			}
 		}
@@ -178,6 +181,7 @@ func (r *renewal) conclude(ctx context.Context, base seen, times timings, patien
 		if err := r.pause(ctx, times.settle/3+rand.N(times.settle/3)); err != nil {
 			return base, false, err
 		}
+		quick = 0
 	}
 }
 

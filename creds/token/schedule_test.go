@@ -187,8 +187,9 @@ type limits struct {
 	kills, losses, freezes, outages int
 	// faults happen within so many steps; 0: at any
 	steps int
-	// of a freeze, of the time until a killed process runs again, and of an outage
+	// of a freeze, and of the time until a killed process runs again
 	longest time.Duration
+	outage  time.Duration // the longest
 }
 
 // monitor watches an execution. key is the part of its state that decides what it
@@ -601,8 +602,8 @@ func (w *world) pause() {
 	}
 	limit := time.Hour
 	w.mu.Lock()
-	for _, since := range w.holds() {
-		limit = min(limit, w.limits.longest-time.Since(since))
+	for _, until := range w.holds() {
+		limit = min(limit, time.Until(until))
 	}
 	w.mu.Unlock()
 	timer := time.NewTimer(limit)
@@ -613,28 +614,28 @@ func (w *world) pause() {
 	}
 }
 
-// holds returns since when things are held up.
+// holds returns until when things may be held up.
 func (w *world) holds() []time.Time {
 	var out []time.Time
 	for _, c := range w.calls {
 		if !c.frozen.IsZero() {
-			out = append(out, c.frozen)
+			out = append(out, c.frozen.Add(w.limits.longest))
 		}
 	}
 	for _, a := range w.actors {
 		if !a.down.IsZero() {
-			out = append(out, a.down)
+			out = append(out, a.down.Add(w.limits.longest))
 		}
 	}
 	if !w.outage.IsZero() {
-		out = append(out, w.outage)
+		out = append(out, w.outage.Add(w.limits.outage))
 	}
 	return out
 }
 
 func (w *world) overdue() bool {
-	for _, since := range w.holds() {
-		if time.Since(since) >= w.limits.longest {
+	for _, until := range w.holds() {
+		if !time.Now().Before(until) {
 			return true
 		}
 	}
