@@ -46,7 +46,7 @@ func networkError(addr string, err error) error {
 	var dns *net.DNSError
 	var timeout net.Error
 	failed := &dialError{kind: dialUnreachable, err: err, detail: addr + " cannot be reached: " + err.Error(), transient: true}
-	reason := ""
+	var reason string
 	switch {
 	case errors.As(err, &own) && own.Forbidden():
 		return &dialError{kind: dialForbidden, sentence: full(err.Error()), err: err}

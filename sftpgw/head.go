@@ -8,10 +8,9 @@ const (
 	// servers that let 256 KiB of data follow it.
 	packetLimit = 256<<10 + 1024
 	// maxText is the longest path, handle or name of an extension that is read.
-	// A path may have 4,096 bytes on any system that we know, a handle 256.
+	// A path may have 4,096 bytes on any system that we know, a handle 256. A
+	// head with it must fit in bufferSize.
 	maxText = 8 << 10
-	// maxHead is the most that a head can take: OPEN with the longest path.
-	maxHead = 4 + 1 + 4 + 4 + maxText + 8
 	// maxOutstanding bounds the requests without an answer. A client that sends
 	// more waits: paramiko's prefetch asks for a whole file at once.
 	maxOutstanding = 4096

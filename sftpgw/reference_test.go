@@ -44,7 +44,7 @@ type refFile struct {
 	waiting          int
 	bytes            int64
 	bad, untold      bool
-	reported, gone   bool
+	gone             bool
 }
 
 // packet is one that was split into its length and the rest.
@@ -380,12 +380,11 @@ func (c *recorder) Close() error                { return nil }
 
 // scannerUnder drives the scanner through the relay's own code, in pieces.
 type scannerUnder struct {
-	splice           *splice
-	client, server   recorder
-	buffers          [2][bufferSize]byte
-	kept             [2]int
-	files            []string
-	requests, refuse int
+	splice         *splice
+	client, server recorder
+	buffers        [2][bufferSize]byte
+	kept           [2]int
+	files          []string
 }
 
 func newScannerUnder(p Policy) *scannerUnder {
