@@ -37,13 +37,15 @@ var rows = []row{
 	{name: "token endpoint 30 % 503, 20 % 429", faults: credstest.OIDCFaults{Unavailable: 0.3, TooMany: 0.2}, want: expectation{outages: true}},
 	{name: "Vault frozen 6 s, four times", freezes: 4, want: expectation{outages: true}},
 	{name: "access token revoked at the provider every 10 s", revokeEvery: 10 * time.Second, want: expectation{outages: true}},
+	// At most one refresh in 30 s is forced by a 401. Here that is enough.
+	{name: "the same every 31 s, 90 s", times: 1.5, revokeEvery: 31 * time.Second, want: expectation{outages: true}},
 	{
 		name: "SIGKILLs, crashes 5 %, lost answers 10 %, 503 20 %, 429 10 %, 90 s", times: 1.5,
 		crash: 0.05, lost: 0.1, faults: credstest.OIDCFaults{Unavailable: 0.2, TooMany: 0.1}, killEvery: time.Second,
 		want: expectation{deathInside: true},
 	},
 	{
-		name: "the same with 3 refreshers, and tokens revoked every 10 s, 90 s", times: 1.5, refreshers: 3,
+		name: "the same over 3 refreshers, tokens revoked every 10 s, 90 s", times: 1.5, refreshers: 3,
 		crash: 0.05, lost: 0.1, faults: credstest.OIDCFaults{Unavailable: 0.2, TooMany: 0.1}, killEvery: time.Second, revokeEvery: 10 * time.Second,
 		want: expectation{deathInside: true},
 	},
