@@ -16,6 +16,8 @@ const pillionConfig = `proxy:
   listen: %s
 metrics:
   listen: %s
+sftp:
+  listen: off
 upstream:
   ca_file: %s
   allow: [127.0.0.0/8]

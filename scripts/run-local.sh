@@ -2,14 +2,15 @@
 # make run: pillion and its demonstration origin on loopback, with the embedded
 # store in .state and one example credential. Ctrl-C ends both.
 #
-# Elsewhere: PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_METRICS_LISTEN, and
-# DEMO_LISTEN for the demonstration origin.
+# Elsewhere: PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
+# PILLION_METRICS_LISTEN, and DEMO_LISTEN for the demonstration origin.
 set -eu
 cd "$(dirname "$0")/.."
 
 pillion=bin/pillion
 state=${PILLION_STATE:-.state}
 proxy=${PILLION_PROXY_LISTEN:-127.0.0.1:3128}
+sftp=${PILLION_SFTP_LISTEN:-127.0.0.1:2022}
 metrics=${PILLION_METRICS_LISTEN:-127.0.0.1:9180}
 demo=${DEMO_LISTEN:-127.0.0.1:8443}
 config=$state/pillion.yaml
@@ -24,6 +25,7 @@ cat >"$config" <<EOF
 # Written by make run at every start. For a configuration of your own, copy it.
 state: .
 proxy: {listen: "$proxy"}
+sftp: {listen: "$sftp"}
 metrics: {listen: "$metrics"}
 upstream:
   # demo.example is the demonstration origin: on loopback, which is refused
@@ -64,7 +66,7 @@ read -r line <&3 || {
 pillion_pid=$!
 until "$pillion" health --config "$config" >/dev/null 2>&1; do
   kill -0 "$pillion_pid" 2>/dev/null || {
-    echo "make run: pillion did not start; PILLION_PROXY_LISTEN and PILLION_METRICS_LISTEN name other addresses" >&2
+    echo "make run: pillion did not start; PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN and PILLION_METRICS_LISTEN name other addresses" >&2
     exit 1
   }
   sleep 0.1
@@ -73,6 +75,7 @@ done
 cat <<EOF
 
   proxy                http://$proxy
+  SFTP                 $sftp (docs/sftp.md)
   metrics and health   http://$metrics/metrics  /livez  /readyz
   demonstration origin https://demo.example/ (on $demo, reached through the proxy alone)
   state                $state (credentials: store.age; for clients: public/)

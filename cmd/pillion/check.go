@@ -86,18 +86,23 @@ func (a *app) checkStore(ctx context.Context, c *config) error {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "store: %s: %s\n", c.Store.File.Path, counted(live.Table().Len(), "credential"))
-	a.noteCredentials(live)
+	a.noteCredentials(c, live)
 	return nil
 }
 
 // noteCredentials says what somebody should look at.
-func (a *app) noteCredentials(live *creds.Live) {
+func (a *app) noteCredentials(cfg *config, live *creds.Live) {
 	for _, bad := range live.Bad() {
 		fmt.Fprintf(a.stdout, "note: credential %s is skipped: %s\n", bad.Name, oneLine(bad.Problem))
 	}
 	for _, c := range live.Table().All() {
-		if reason := unusable(c); reason != "" {
-			fmt.Fprintf(a.stdout, "note: %s is stored, but %s\n", c.Name, reason)
+		if c.Protocol == creds.SFTP && !cfg.servesSFTP() {
+			fmt.Fprintf(a.stdout, "note: %s is stored, but sftp.listen is off: nothing uses it here\n", c.Name)
+		}
+	}
+	for _, name := range sortedKeys(cfg.SFTP.Listeners) {
+		if c, ok := live.Table().ByName(name); !ok || c.Protocol != creds.SFTP {
+			fmt.Fprintf(a.stdout, "note: sftp.listeners has %s, which is no credential for SFTP: who connects there is refused\n", name)
 		}
 	}
 	for _, names := range live.Table().Overlaps() {

@@ -43,7 +43,7 @@ func (a *app) checkVault(ctx context.Context, c *config) error {
 		return readErr
 	}
 	fmt.Fprintf(a.stdout, "store: %s\n", counted(live.Table().Len(), "credential"))
-	a.noteCredentials(live)
+	a.noteCredentials(c, live)
 	return nil
 }
 

@@ -32,6 +32,7 @@ func newSidecar(t *testing.T, origin *origin) *sidecarProcess {
 	s.config = filepath.Join(t.TempDir(), "pillion.yaml")
 	text := fmt.Sprintf(`proxy: {listen: %q, base_url: true}
 metrics: {listen: %q}
+sftp: {listen: off}
 upstream:
   ca_file: %q
   allow: [127.0.0.1]

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pillion/creds/vaultstore"
+	"pillion/sftpgw"
 )
 
 // config is the whole configuration: the file, what the environment and the
@@ -17,7 +18,7 @@ import (
 // the file; deploy/config.example.yaml says what each means.
 type config struct {
 	Proxy     proxyConfig     `yaml:"proxy"`
-	SFTP      listenConfig    `yaml:"sftp"`
+	SFTP      sftpConfig      `yaml:"sftp"`
 	Metrics   metricsConfig   `yaml:"metrics"`
 	Console   consoleConfig   `yaml:"console"`
 	Refresher refresherConfig `yaml:"refresher"`
@@ -29,6 +30,8 @@ type config struct {
 	Log       logConfig       `yaml:"log"`
 	Admin     adminConfig     `yaml:"admin"`
 
+	// sftpPolicy is sftp.allow.
+	sftpPolicy sftpgw.Policy
 	// vault is store.vault with defaults and the VAULT_ variables; nil without it.
 	vault *vaultstore.Config
 	// file is where it was read from; "" when there is none.
@@ -45,10 +48,6 @@ type proxyConfig struct {
 	BaseURL         bool      `yaml:"base_url"`
 	AllowUIDs       *[]uint32 `yaml:"allow_uids"`
 	ClientTokenFile string    `yaml:"client_token_file"`
-}
-
-type listenConfig struct {
-	Listen string `yaml:"listen"`
 }
 
 type metricsConfig struct {
@@ -97,7 +96,7 @@ const off = "off"
 func defaultConfig() *config {
 	return &config{
 		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
-		SFTP:      listenConfig{Listen: off},
+		SFTP:      sftpConfig{Listen: "127.0.0.1:2022"},
 		Metrics:   metricsConfig{Listen: "127.0.0.1:9180"},
 		Console:   consoleConfig{Listen: off},
 		Refresher: refresherConfig{Enabled: "auto"},
@@ -159,7 +158,7 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 	c := defaultConfig()
 	c.file = file
 	d := readStrict(filepath.Base(file), data, c)
-	written := map[string]bool{"sftp": d.places["sftp"] != "", "console": d.places["console"] != ""}
+	written := map[string]bool{"console": d.places["console"] != ""}
 	base := ""
 	if file != "" {
 		base = filepath.Dir(file)
@@ -250,9 +249,6 @@ func defaultState(getenv func(string) string) string {
 func (c *config) noteMissingRoles(written map[string]bool) {
 	missing := func(role string) {
 		c.notes = append(c.notes, fmt.Sprintf("this build has no role %q: its section is ignored", role))
-	}
-	if written["sftp"] && c.SFTP.Listen != off {
-		missing("sftp")
 	}
 	if written["console"] && c.Console.Listen != off {
 		missing("console")

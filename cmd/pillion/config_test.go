@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestExampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Proxy != defaults.Proxy || c.Metrics != defaults.Metrics || c.Drain != defaults.Drain || c.Log != defaults.Log || c.Admin != defaults.Admin || c.Refresher != defaults.Refresher ||
+	if c.Proxy != defaults.Proxy || !reflect.DeepEqual(c.SFTP, defaults.SFTP) || c.Metrics != defaults.Metrics || c.Drain != defaults.Drain || c.Log != defaults.Log || c.Admin != defaults.Admin || c.Refresher != defaults.Refresher ||
 		c.Upstream.Private != defaults.Upstream.Private || c.State != defaults.State || c.Publish != defaults.Publish || *c.Store.File != *defaults.Store.File {
 		t.Errorf("the example's values are not the defaults:\n%+v\n%+v", c, defaults)
 	}
@@ -96,7 +97,7 @@ func TestExampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, strings.Join(all, ""))
 	}
-	if full.Upstream.Proxy == "" || full.Upstream.Resolve["demo.example"] == "" || len(full.names()) == 0 || full.Proxy.AllowUIDs == nil {
+	if full.Upstream.Proxy == "" || full.Upstream.Resolve["demo.example"] == "" || len(full.names()) == 0 || full.Proxy.AllowUIDs == nil || len(full.SFTP.Listeners) != 2 || full.sftpPolicy == 0 {
 		t.Errorf("commented keys were not read: %+v", full)
 	}
 	if vault := vaultExample(t, string(data)); vault.Auth.Role != "pillion" || len(vault.Prefixes) != 2 || vault.MaxDenied != 5*time.Minute {
@@ -133,7 +134,7 @@ func vaultExample(t *testing.T, example string) vaultstore.Config {
 func plainKeyLine(line string) bool {
 	key, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
 	return ok && key != "" && strings.ToLower(key) == key && !strings.ContainsAny(key, " /,()") && (rest == "" || rest[0] == ' ') &&
-		key != "sftp" && key != "console" && !strings.Contains(line, "vault")
+		key != "console" && !strings.Contains(line, "vault")
 }
 
 func TestPrecedence(t *testing.T) {
@@ -158,11 +159,11 @@ func TestPrecedence(t *testing.T) {
 }
 
 func TestRolesOfOtherBuilds(t *testing.T) {
-	c, err := parseConfig("p.yaml", []byte("sftp: {listen: '127.0.0.1:2022'}\nconsole: {listen: 'off', url: 'https://p.example/'}\nrefresher: {enabled: false}\n"), noEnvironment, "")
+	c, err := parseConfig("p.yaml", []byte("console: {listen: '127.0.0.1:8180', url: 'https://p.example/'}\nrefresher: {enabled: false}\n"), noEnvironment, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `this build has no role "sftp": its section is ignored`
+	want := `this build has no role "console": its section is ignored`
 	if got := strings.Join(c.notes, "\n"); got != want {
 		t.Errorf("notes:\n%s\nwant:\n%s", got, want)
 	}

@@ -21,6 +21,7 @@ import (
 // check examines the values; the walk has examined keys and kinds.
 func (c *config) check(d *document) {
 	c.checkListeners(d)
+	c.checkSFTP(d)
 	oneOf(d, "refresher.enabled", c.Refresher.Enabled, "auto", "true", "false")
 	oneOf(d, "proxy.unmatched", c.Proxy.Unmatched, "deny", "tunnel")
 	oneOf(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -75,10 +76,9 @@ func (c *config) checkListeners(d *document) {
 		d.add("proxy.listen", "%s is not a loopback address, and pillion serves only its own machine or pod: write 127.0.0.1:3128", c.Proxy.Listen)
 	}
 	checkListen(d, "metrics.listen", c.Metrics.Listen)
-	if c.Proxy.Listen == off && c.Metrics.Listen == off {
+	if c.Proxy.Listen == off && c.Metrics.Listen == off && !c.servesSFTP() {
 		d.add("proxy.listen", "every role of this build is off: there would be nothing to do")
 	}
-	checkListen(d, "sftp.listen", c.SFTP.Listen)
 	checkListen(d, "console.listen", c.Console.Listen)
 	if c.Console.URL != "" {
 		if u, err := url.Parse(c.Console.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {

@@ -135,9 +135,6 @@ func (a *app) importCredentials(ctx context.Context, file string) error {
 	for _, names := range creds.NewTable(all).Overlaps() {
 		fmt.Fprintf(a.stderr, "pillion: %s have the same instance URL: a request must choose by name, as the proxy user\n", strings.Join(names, ", "))
 	}
-	for _, c := range all {
-		a.noteUnusable(c)
-	}
 	fmt.Fprintf(a.stdout, "stored %s\n", counted(len(all), "credential"))
 	return nil
 }

@@ -173,7 +173,6 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	} else {
 		fmt.Fprintln(a.stdout, "changed "+name)
 	}
-	a.noteUnusable(c)
 	if note != "" {
 		fmt.Fprintf(a.stderr, "note: %s\n", note)
 	}
@@ -193,21 +192,6 @@ func applyPreset(name string, c *creds.Credential) (note string, err error) {
 		return "", usagef("--preset: %v", err)
 	}
 	return preset.Apply(c)
-}
-
-// noteUnusable tells who stores a credential that requests cannot have it yet.
-func (a *app) noteUnusable(c *creds.Credential) {
-	if reason := unusable(c); reason != "" {
-		fmt.Fprintf(a.stderr, "note: %s is stored, but %s\n", c.Name, reason)
-	}
-}
-
-// unusable says what this build lacks to use c; "" when it lacks nothing.
-func unusable(c *creds.Credential) string {
-	if c.Protocol == creds.SFTP {
-		return "this build has no SFTP gateway: nothing uses it yet"
-	}
-	return ""
 }
 
 // startingPoint returns what the flags are laid over: the stored credential,

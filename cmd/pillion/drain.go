@@ -24,6 +24,9 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	d.draining.Store(true)
 	d.ready.Store(false)
 	d.server.Drain()
+	if d.sftp != nil {
+		d.sftp.Drain()
+	}
 	if d.refresher != nil {
 		d.refresher.stop() // begins nothing new by itself; requests are still served
 	}
@@ -41,12 +44,12 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 		case <-over:
 			waiting = false
 		case <-tick.C:
-			waiting = min(d.server.Idle(), time.Since(begun)) < idleBeforeEnd
+			waiting = min(d.idle(), time.Since(begun)) < idleBeforeEnd
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
 	defer cancel()
-	err := d.server.Shutdown(ctx)
+	err := d.shutdown(ctx)
 	if d.refresher != nil {
 		// A token request under way ends, and what it brings is written: a provider
 		// that rotates has no second answer.
@@ -67,7 +70,7 @@ func (d *daemon) status() status {
 	s := status{
 		Version: version, PID: os.Getpid(), Started: d.started, Ready: d.readiness().Ready, Draining: d.draining.Load(),
 		Listeners: map[string]string{}, Publish: c.Publish, Unmatched: c.Proxy.Unmatched,
-		InFlight: d.server.InFlight(), Credentials: []credentialStatus{}, Problems: d.lastProblems(),
+		InFlight: d.inFlight(), Credentials: []credentialStatus{}, Problems: d.lastProblems(),
 	}
 	for role, l := range d.listeners {
 		s.Listeners[role] = l.Addr().String()

@@ -20,7 +20,7 @@ import (
 func TestKilledWhileWriting(t *testing.T) {
 	const writes = 1000
 	state := filepath.Join(t.TempDir(), "state")
-	environment := append(os.Environ(), "PILLION_STATE="+state, "PILLION_PROXY_LISTEN=127.0.0.1:0", "PILLION_METRICS_LISTEN=127.0.0.1:0")
+	environment := append(os.Environ(), "PILLION_STATE="+state, "PILLION_PROXY_LISTEN=127.0.0.1:0", "PILLION_METRICS_LISTEN=127.0.0.1:0", "PILLION_SFTP_LISTEN=off")
 	start := func(name string, args ...string) *exec.Cmd {
 		t.Helper()
 		cmd := exec.Command(name, args...)

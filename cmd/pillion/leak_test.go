@@ -75,6 +75,7 @@ func searchForSecrets(t *testing.T) {
 	}
 	write("pillion.yaml", fmt.Sprintf(`proxy: {listen: %q, base_url: true, client_token_file: %q}
 metrics: {listen: %q}
+sftp: {listen: off}
 upstream:
   ca_file: %q
   allow: [127.0.0.1]

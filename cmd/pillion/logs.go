@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const logsUsage = `Print the last requests of the running pillion, and those to come.
+const logsUsage = `Print the last requests and SFTP sessions of the running pillion, and those to come.
 
 Usage:
     pillion logs [-f] [-n COUNT] [-o json|text]
@@ -95,11 +96,39 @@ func printText(w io.Writer, lines io.Reader) error {
 		if credential == "" {
 			credential = "-"
 		}
-		fmt.Fprintf(w, "%s %3d %-16s %7.1f ms  %s %s%s", l.Time.Local().Format("15:04:05.000"), l.Status, credential, l.MS, l.Method, l.Host, l.Path)
+		if l.Protocol == protocolSFTP {
+			fmt.Fprintf(w, "%s sftp %-15s %7.1f ms  %s, %s in, %s out", l.Time.Local().Format("15:04:05.000"), credential, l.MS, sessionWords(l), bytesText(l.In), bytesText(l.Out))
+		} else {
+			fmt.Fprintf(w, "%s %3d %-16s %7.1f ms  %s %s%s", l.Time.Local().Format("15:04:05.000"), l.Status, credential, l.MS, l.Method, l.Host, l.Path)
+		}
 		if l.Error != "" {
 			fmt.Fprintf(w, "  %s: %s", l.Error, l.Detail)
 		}
 		fmt.Fprintln(w)
 	}
 	return scanner.Err()
+}
+
+// sessionWords says which server, by what way, how many files. The user's name is
+// a stranger's text.
+func sessionWords(l logLine) string {
+	files := 0
+	if l.Files != nil {
+		files = *l.Files
+	}
+	return fmt.Sprintf("%s by %s %q, %s", cmp.Or(l.Host, "no server"), l.Via, l.User, counted(files, "file"))
+}
+
+// bytesText is a size for people: 999 B, 1.5 MiB.
+func bytesText(n int64) string {
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	size, unit := float64(n), ""
+	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if size /= 1 << 10; size < 1<<10 {
+			break
+		}
+	}
+	return fmt.Sprintf("%.1f %s", size, unit)
 }

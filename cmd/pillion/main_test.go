@@ -27,6 +27,7 @@ func TestScripts(t *testing.T) {
 			state := env.WorkDir + "/state"
 			env.Setenv("PILLION_STATE", state)
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("PILLION_SFTP_LISTEN", "off") // its port may be taken; scripts about it choose one
 			env.Setenv("KUBERNETES_SERVICE_HOST", "")
 			for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NO_PROXY", "no_proxy"} {
 				env.Setenv(name, "")

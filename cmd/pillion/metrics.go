@@ -14,13 +14,16 @@ import (
 	"pillion/creds/token"
 	"pillion/creds/vaultstore"
 	"pillion/proxy"
+	"pillion/sftpgw"
 )
 
-// metrics are the program's own series; the proxy's stand in its package. Each
+// metrics are the program's own series; those of proxy and gateway stand in their
+// packages. Each
 // is described in docs/metrics.md, which a test holds against the registry.
 type metrics struct {
 	registry *prometheus.Registry
 	proxy    *proxy.Metrics
+	sftp     *sftpgw.Metrics
 	table    atomic.Pointer[creds.Table] // whose series there are
 
 	credentials     *prometheus.GaugeVec
@@ -87,6 +90,7 @@ func newMetrics(perCredential bool) *metrics {
 		}
 	}
 	m.proxy = proxy.NewMetrics(m.registry, perCredential)
+	m.sftp = sftpgw.NewMetrics(m.registry)
 	return m
 }
 
@@ -138,6 +142,7 @@ func (m *metrics) reloaded(ok bool, now time.Time) {
 func (m *metrics) follow(old, current *creds.Table) {
 	m.table.Store(current)
 	m.proxy.Follow(old, current)
+	m.sftp.Follow(old, current)
 	for _, c := range ended(old, current) {
 		label := prometheus.Labels{"credential": c.Name}
 		for _, v := range []interface {

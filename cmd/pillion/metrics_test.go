@@ -51,6 +51,7 @@ func twoCredentials() []*creds.Credential {
 	return []*creds.Credential{
 		{Name: "snow", Protocol: creds.HTTPS, URL: "https://example.service-now.com/", Authorization: creds.Basic, Username: "u", Password: creds.NewSecret("p")},
 		{Name: "itsm", Protocol: creds.HTTPS, URL: "https://itsm.example/", Authorization: creds.ClientCredentials, ClientID: "i", ClientSecret: creds.NewSecret("s"), AccessTokenURL: "https://login.example/"},
+		{Name: "drop", Protocol: creds.SFTP, URL: "sftp://drop.example:22/", Authorization: creds.Basic, Username: "u", Password: creds.NewSecret("p")},
 		{Name: "code", Protocol: creds.HTTPS, URL: "https://code.example/", Authorization: creds.AuthorizationCode, ClientID: "i", AccessTokenURL: "https://login.example/"},
 	}
 }

@@ -208,6 +208,11 @@ func (c *config) keepFixed(running *config) []string {
 		}
 	}
 	fixed("proxy.listen", &running.Proxy.Listen, &c.Proxy.Listen)
+	fixed("sftp.listen", &running.SFTP.Listen, &c.SFTP.Listen)
+	if fmt.Sprint(c.SFTP.Listeners, c.SFTP.Reuse) != fmt.Sprint(running.SFTP.Listeners, running.SFTP.Reuse) {
+		notes = append(notes, "sftp.listeners and sftp.reuse stay as they are until a restart")
+		c.SFTP.Listeners, c.SFTP.Reuse = running.SFTP.Listeners, running.SFTP.Reuse
+	}
 	fixed("metrics.listen", &running.Metrics.Listen, &c.Metrics.Listen)
 	fixed("refresher.enabled", &running.Refresher.Enabled, &c.Refresher.Enabled)
 	fixed("state", &running.State, &c.State)

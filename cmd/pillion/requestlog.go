@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillion/proxy"
+	"pillion/sftpgw"
 )
 
 const (
@@ -14,15 +15,21 @@ const (
 	subscriberQueue = 256 // lines that a slow reader may be behind
 )
 
-// requestLog keeps the last requests and hands new ones to whoever watches. It
+// requestLog keeps the last requests and sessions, and hands new ones to whoever watches. It
 // is called by every request, so it only copies: a watcher that is too slow
 // loses lines, a request never waits.
 type requestLog struct {
 	mu          sync.Mutex
-	ring        [keptEntries]proxy.Entry
+	ring        [keptEntries]logged
 	written     uint64
 	subscribers map[chan logLine]bool
 	counts      map[string]*credentialCount
+}
+
+// logged is a request, or a session of SFTP.
+type logged struct {
+	request proxy.Entry
+	session *sftpgw.Entry
 }
 
 // credentialCount is what `pillion top` shows of one credential.
@@ -37,12 +44,21 @@ func newRequestLog() *requestLog {
 
 // add is proxy.Server.OnEntry.
 func (l *requestLog) add(e proxy.Entry) {
+	l.keep(logged{request: e}, e.Credential, e.Duration, e.Status >= 400 || e.Error != "")
+}
+
+// addSession is sftpgw.Server.OnEntry.
+func (l *requestLog) addSession(e sftpgw.Entry) {
+	l.keep(logged{session: &e}, e.Credential, e.Duration, e.Error != "")
+}
+
+func (l *requestLog) keep(e logged, credential string, took time.Duration, failed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ring[l.written%keptEntries] = e
 	l.written++
-	if e.Credential != "" {
-		l.count(e)
+	if credential != "" {
+		l.count(credential, took, failed)
 	}
 	for s := range l.subscribers {
 		select {
@@ -52,15 +68,15 @@ func (l *requestLog) add(e proxy.Entry) {
 	}
 }
 
-func (l *requestLog) count(e proxy.Entry) {
-	c := l.counts[e.Credential]
+func (l *requestLog) count(credential string, took time.Duration, failed bool) {
+	c := l.counts[credential]
 	if c == nil {
 		c = &credentialCount{}
-		l.counts[e.Credential] = c
+		l.counts[credential] = c
 	}
-	c.durations[c.requests%keptDurations] = e.Duration
+	c.durations[c.requests%keptDurations] = took
 	c.requests++
-	if e.Status >= 400 || e.Error != "" {
+	if failed {
 		c.errors++
 	}
 }
@@ -103,8 +119,9 @@ func (l *requestLog) forget(name string) {
 	delete(l.counts, name)
 }
 
-// logLine is an Entry as `pillion logs` prints it: the keys of the log on
-// standard error.
+// logLine is a request or a session as `pillion logs` prints it: the keys of the
+// log on standard error. A session is of protocol SFTP and has no method, path and
+// status, but the last four.
 type logLine struct {
 	Time       time.Time `json:"time"`
 	Credential string    `json:"credential"`
@@ -120,12 +137,27 @@ type logLine struct {
 	TokenAge   float64   `json:"token_age_s"`
 	Error      string    `json:"error"`
 	Detail     string    `json:"detail"`
+
+	User   string `json:"user,omitempty"`
+	Via    string `json:"via,omitempty"`
+	Client string `json:"client,omitempty"`
+	Files  *int   `json:"files,omitempty"`
 }
 
-func lineOf(e proxy.Entry) logLine {
+const protocolSFTP = "SFTP"
+
+func lineOf(l logged) logLine {
+	if s := l.session; s != nil {
+		return logLine{
+			Time: s.Time, Credential: s.Credential, Host: s.Host, In: s.In, Out: s.Out,
+			MS: milliseconds(s.Duration), UpstreamMS: milliseconds(s.Upstream), Protocol: protocolSFTP, Error: s.Error, Detail: s.Detail,
+			User: s.User, Via: s.Via, Client: s.Client, Files: &s.Files,
+		}
+	}
+	e := &l.request
 	return logLine{
-		e.Time, e.Credential, e.Method, e.Host, e.Path, e.Status, e.In, e.Out,
-		milliseconds(e.Duration), milliseconds(e.Upstream), e.Protocol, e.TokenAge.Seconds(), e.Error, e.Detail,
+		Time: e.Time, Credential: e.Credential, Method: e.Method, Host: e.Host, Path: e.Path, Status: e.Status, In: e.In, Out: e.Out,
+		MS: milliseconds(e.Duration), UpstreamMS: milliseconds(e.Upstream), Protocol: e.Protocol, TokenAge: e.TokenAge.Seconds(), Error: e.Error, Detail: e.Detail,
 	}
 }
 

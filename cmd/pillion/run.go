@@ -27,6 +27,7 @@ import (
 	"pillion/creds/token"
 	"pillion/creds/vaultstore"
 	"pillion/proxy"
+	"pillion/sftpgw"
 )
 
 const runUsage = `Start the listeners that the configuration names, until SIGTERM or Ctrl-C.
@@ -34,8 +35,9 @@ const runUsage = `Start the listeners that the configuration names, until SIGTER
 Usage:
     pillion run [--config FILE] [--state DIR]
 
-Without a configuration: the proxy on 127.0.0.1:3128, metrics and health on
-127.0.0.1:9180, credentials in the embedded store of the state directory.
+Without a configuration: the proxy on 127.0.0.1:3128, SFTP on 127.0.0.1:2022,
+metrics and health on 127.0.0.1:9180, credentials in the embedded store of the
+state directory.
 
 SIGHUP, a changed file and "credential set" reload configuration and credentials;
 a configuration with problems is refused whole, and the old one stays. SIGTERM
@@ -79,10 +81,12 @@ type daemon struct {
 	refresher *refresher // nil where others renew the tokens
 	ca        *proxy.CA
 	server    *proxy.Server
+	sftp      *sftpgw.Server // nil where the role is off
 	metrics   *metrics
 	requests  *requestLog
 
-	listeners map[string]net.Listener // "proxy", "metrics": complete before ready
+	listeners map[string]net.Listener // "proxy", "metrics", "sftp", "sftp:NAME": complete before ready
+	clients   sync.Mutex              // what SFTP clients find in the published folder is written by one at a time
 	own       atomic.Pointer[[]netip.AddrPort]
 	ready     atomic.Bool
 	draining  atomic.Bool
@@ -118,7 +122,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	if err := d.listen(); err != nil {
 		return err
 	}
-	failed := make(chan error, 3)
+	failed := make(chan error, 1+len(d.listeners)) // and the admin socket
 	d.start(ctx, admin, failed)
 	d.ready.Store(true)
 	debug.FreeOSMemory() // what the start needed, and nothing else will
@@ -172,6 +176,9 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	}
 	d.openTokens()
 	if err := d.openProxy(); err != nil {
+		return nil, err
+	}
+	if err := d.openSFTP(); err != nil {
 		return nil, err
 	}
 	d.metrics.watch(d.live, d.keeper.State, d.vault, d.ca)
@@ -250,6 +257,9 @@ func (d *daemon) credentialsChanged(old, current *creds.Table) {
 		}
 	}
 	d.metrics.follow(old, current)
+	if err := d.publishSFTP(current); err != nil {
+		d.log.Error("SFTP clients do not know the new credentials", "problem", err.Error())
+	}
 }
 
 // openProxy makes the CA, publishes it, and makes the proxy around everything.
@@ -317,22 +327,22 @@ func (d *daemon) publish(c *config) error {
 // to it finds everything else in place.
 func (d *daemon) listen() error {
 	c := d.config.Load()
-	for _, l := range []struct{ role, address, key, env string }{
-		{"metrics", c.Metrics.Listen, "metrics.listen", envMetricsListen},
-		{"proxy", c.Proxy.Listen, "proxy.listen", envProxyListen},
-	} {
-		if l.address == off {
+	places := []place{{"metrics", c.Metrics.Listen, "metrics.listen or " + envMetricsListen}}
+	places = append(places, c.sftpPlaces()...)
+	places = append(places, place{"proxy", c.Proxy.Listen, "proxy.listen or " + envProxyListen})
+	for _, p := range places {
+		if p.address == off {
 			continue
 		}
-		listener, err := net.Listen("tcp", l.address)
+		listener, err := net.Listen("tcp", p.address)
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("the %s address %s is taken: end what listens there, or choose another one with %s or %s", l.role, l.address, l.key, l.env)
+			return fmt.Errorf("the %s address %s is taken: end what listens there, or choose another one with %s", p.role, p.address, p.key)
 		}
 		if err != nil {
-			return fmt.Errorf("listening on the %s address %s (%s or %s): %w", l.role, l.address, l.key, l.env, err)
+			return fmt.Errorf("listening on the %s address %s (%s): %w", p.role, p.address, p.key, err)
 		}
-		d.listeners[l.role] = listener
-		d.log.Info("listening", "role", l.role, "address", listener.Addr().String())
+		d.listeners[p.role] = listener
+		d.log.Info("listening", "role", p.role, "address", listener.Addr().String())
 	}
 	var own []netip.AddrPort
 	for _, l := range d.listeners {
@@ -341,8 +351,11 @@ func (d *daemon) listen() error {
 		}
 	}
 	d.own.Store(&own)
-	return nil
+	return d.publishSFTP(d.live.Table())
 }
+
+// place is where a role listens, and the key that says so.
+type place struct{ role, address, key string }
 
 // start serves on all listeners; an error of one ends the program.
 func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- error) {
@@ -362,6 +375,7 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 		server.ErrorLog = d.serverLog()
 		serve("metrics", func() error { return server.Serve(l) })
 	}
+	d.startSFTP(serve)
 	if l := d.listeners["proxy"]; l != nil {
 		serve("the proxy", func() error { return d.server.Serve(l) })
 	}

@@ -55,7 +55,13 @@ upstream: {ca_file: ca.pem, allow: [127.0.0.1], resolve: {example.com: %q}}
 	return &installation{t, dir, map[string]string{"PILLION_CONFIG": filepath.Join(dir, "pillion.yaml")}}
 }
 
-func (i *installation) getenv(name string) string { return i.environ[name] }
+// getenv has SFTP off, unless a test asks for it: its port may be taken.
+func (i *installation) getenv(name string) string {
+	if value, ok := i.environ[name]; ok || name != envSFTPListen {
+		return value
+	}
+	return off
+}
 
 // run runs a command and returns what it printed.
 func (i *installation) run(stdin string, args ...string) (output string, failed bool) {

@@ -20,7 +20,8 @@ Usage:
 
 For each credential: requests a second (since the last refresh; in total with
 --once), answers of 400 and above, the median time of its last 64 requests, and
-its token: state and how long it is still good for.
+its token: state and how long it is still good for. Of credentials for SFTP it
+counts sessions, and those that failed.
 
     --once           print one table and end
     --interval TIME  between refreshes, default 2s
