@@ -32,7 +32,7 @@ var rows = []row{
 	{name: "every sidecar a refresher"},
 	{name: "3 refreshers, 197 readers", refreshers: 3},
 	{name: "crash 10 % after claim, journal or write", crash: 0.1},
-	{name: "the same without the journal", crash: 0.1, noJournal: true, want: expectation{deathInside: true}},
+	{name: "the same without the journal, 2 min", times: 2, crash: 0.1, noJournal: true, want: expectation{deathInside: true}},
 	{name: "Vault loses 20 % of its answers to writes", lost: 0.2},
 	{name: "token endpoint 30 % 503, 20 % 429", faults: credstest.OIDCFaults{Unavailable: 0.3, TooMany: 0.2}, want: expectation{outages: true}},
 	{name: "Vault frozen 6 s, four times", freezes: 4, want: expectation{outages: true}},

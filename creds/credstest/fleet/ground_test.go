@@ -154,7 +154,9 @@ func (g *ground) startWorkers() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			for _, cmd := range g.workers {
-				_ = cmd.Process.Kill()
+				if cmd != nil {
+					_ = cmd.Process.Kill()
+				}
 			}
 		})
 		running.Wait()
