@@ -1,0 +1,134 @@
+package console
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"time"
+
+	"pillion/creds"
+)
+
+// toolsView is what can be done with a stored credential.
+type toolsView struct {
+	Name      string
+	Chip      chip
+	State     TokenState
+	Now       time.Time
+	Can       bool // a Grants is there
+	Fetched   bool // it has a token that is fetched
+	Consents  bool // a person consents to it
+	Connected bool
+	HTTPS     bool
+	Connect   string // address that begins a consent, good once
+	Spare     string
+}
+
+// connectNonce is what the link that begins a consent carries: bound to session and
+// credential, so that no other page can begin one.
+type connectNonce struct {
+	ID, Session, Name string
+	Spare             bool
+	Expires           time.Time
+}
+
+const (
+	purposeNonce = "connect nonce"
+	nonceTime    = time.Hour
+	consentTime  = 10 * time.Minute
+)
+
+func (s *Server) addTools(p *formPage, session *Session, c *creds.Credential) {
+	state, known := s.stateOf(c)
+	t := &toolsView{
+		Name: c.Name, Chip: chipOf(c, state, known), State: state, Now: s.now(), Can: s.Grants != nil,
+		Fetched: isFetched(c.Authorization) && c.Protocol == creds.HTTPS, Consents: c.Authorization == creds.AuthorizationCode, HTTPS: c.Protocol == creds.HTTPS,
+	}
+	t.Connected = state.Condition == Good || state.Condition == Expiring
+	if t.Consents && t.Can {
+		t.Connect, t.Spare = s.connectLink(session, c.Name, false), s.connectLink(session, c.Name, true)
+	}
+	p.Tools = t
+}
+
+func (s *Server) connectLink(session *Session, name string, spare bool) string {
+	nonce := s.sealer.seal(purposeNonce, connectNonce{newID(), session.id, name, spare, s.now().Add(nonceTime)})
+	return "/credentials/" + name + "/connect?" + url.Values{"nonce": {nonce}}.Encode()
+}
+
+// consentCookie is a consent that is under way, sealed, in the browser that began it.
+type consentCookie struct {
+	Session, Name, URL, State, Verifier string
+	Started                             time.Time
+	Spare                               bool
+}
+
+// connect sends the browser to the provider.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, session *Session) {
+	name := r.PathValue("name")
+	var nonce connectNonce
+	if s.sealer.open(purposeNonce, r.URL.Query().Get("nonce"), &nonce) != nil || nonce.Session != session.id || nonce.Name != name ||
+		s.now().After(nonce.Expires) || !s.used.use(nonce.ID, nonce.Expires) {
+		s.fail(w, session, http.StatusForbidden, "This link is used up", "Open the credential, and begin again there.")
+		return
+	}
+	c, _, err := creds.LoadPublic(r.Context(), session.Store, name)
+	if err != nil {
+		s.failStore(w, session, err)
+		return
+	}
+	if s.Grants == nil {
+		s.fail(w, session, http.StatusNotImplemented, "Consents cannot be begun here", "Use the command pillion credential connect.")
+		return
+	}
+	consent, err := s.Grants.Begin(c, s.RedirectURL())
+	if err != nil {
+		s.fail(w, session, http.StatusUnprocessableEntity, "This cannot be connected", sentence(err.Error()))
+		return
+	}
+	now := s.now()
+	held := consentCookie{session.id, name, consent.URL, consent.State.Reveal(), consent.Verifier.Reveal(), now, nonce.Spare}
+	s.setCookie(w, cookieConsent, s.sealer.seal(cookieConsent, held), now.Add(consentTime))
+	http.Redirect(w, r, consent.URL, http.StatusSeeOther)
+}
+
+// connected is the redirect URL. Whoever sends a browser here without the state that
+// it went away with ends nothing.
+func (s *Server) connected(w http.ResponseWriter, r *http.Request, session *Session) {
+	stray := func() {
+		s.fail(w, session, http.StatusBadRequest, "This answer belongs to nothing that was asked",
+			"No consent that was begun in this browser is waiting for it: it is over, was used, or was never begun here. Nothing was changed.",
+			"Open the credential, and begin again there.")
+	}
+	cookie, err := r.Cookie(s.cookieName(cookieConsent))
+	var held consentCookie
+	if err != nil || s.sealer.open(cookieConsent, cookie.Value, &held) != nil || held.Session != session.id {
+		stray()
+		return
+	}
+	query := r.URL.Query()
+	if held.State == "" || len(query["state"]) != 1 || subtle.ConstantTimeCompare([]byte(held.State), []byte(query.Get("state"))) != 1 {
+		stray()
+		return
+	}
+	used := sha256.Sum256([]byte(held.State))
+	if !s.used.use(hex.EncodeToString(used[:]), held.Started.Add(2*consentTime)) {
+		stray()
+		return
+	}
+	s.setCookie(w, cookieConsent, "", time.Time{})
+	ctx, cancel := lasting(r)
+	defer cancel()
+	c, _, err := creds.LoadPublic(ctx, session.Store, held.Name)
+	if err != nil {
+		s.failStore(w, session, err)
+		return
+	}
+	report, err := s.Grants.Finish(ctx, session, c, Consent{
+		URL: held.URL, State: creds.NewSecret(held.State), Verifier: creds.NewSecret(held.Verifier),
+		RedirectURL: s.RedirectURL(), Started: held.Started, Spare: held.Spare,
+	}, query)
+	s.report(w, session, "connect", held.Name, report, err)
+}

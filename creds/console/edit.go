@@ -1,0 +1,248 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"pillion/creds"
+)
+
+func (s *Server) showNew(w http.ResponseWriter, _ *http.Request, session *Session) {
+	s.renderForm(w, session, http.StatusOK, emptyForm(), nil)
+}
+
+func (s *Server) create(w http.ResponseWriter, r *http.Request, session *Session) {
+	if s.form(w, r, session) {
+		s.handleForm(w, r, session, readForm(r.PostForm, "", nil))
+	}
+}
+
+func (s *Server) showEdit(w http.ResponseWriter, r *http.Request, session *Session) {
+	c, stored, err := creds.LoadPublic(r.Context(), session.Store, r.PathValue("name"))
+	if err != nil {
+		s.failStore(w, session, err)
+		return
+	}
+	s.renderForm(w, session, http.StatusOK, formOf(c, stored), func(p *formPage) {
+		p.Saved = r.URL.Query().Has("saved")
+		s.addTools(p, session, c)
+	})
+}
+
+func (s *Server) edit(w http.ResponseWriter, r *http.Request, session *Session) {
+	if !s.form(w, r, session) {
+		return
+	}
+	name := r.PathValue("name")
+	_, stored, err := creds.LoadPublic(r.Context(), session.Store, name)
+	if err != nil && !errors.Is(err, creds.ErrNotFound) { // removed meanwhile is a conflict, further down
+		s.failStore(w, session, err)
+		return
+	}
+	s.handleForm(w, r, session, readForm(r.PostForm, name, stored))
+}
+
+// handleForm does what the pressed button says. All but "save" come back to the
+// form, and change nothing.
+func (s *Server) handleForm(w http.ResponseWriter, r *http.Request, session *Session, f *form) {
+	switch action := r.PostForm.Get("action"); action {
+	case "fields":
+		s.renderForm(w, session, http.StatusOK, f, nil)
+	case "preset":
+		s.fillIn(w, session, f, r.PostForm.Get("preset"))
+	case "scan":
+		s.scan(w, r, session, f)
+	case "accept":
+		f.Values["host_key"] = r.PostForm.Get("scanned")
+		s.renderForm(w, session, http.StatusOK, f, func(p *formPage) {
+			p.Notes = append(p.Notes, "The host keys are in the form. They count once you save.")
+		})
+	default:
+		s.save(w, r, session, f)
+	}
+}
+
+// fillIn applies a preset to what is in the form: what is typed stays.
+func (s *Server) fillIn(w http.ResponseWriter, session *Session, f *form, name string) {
+	c, _ := f.credential()
+	wrong := func(field, problem string) {
+		s.renderForm(w, session, http.StatusUnprocessableEntity, f, func(p *formPage) {
+			p.problems([]creds.FieldError{{Field: field, Problem: problem}})
+		})
+	}
+	preset, err := creds.FindPreset(name)
+	switch {
+	case err != nil:
+		wrong("preset", "choose a tool to fill in for")
+		return
+	case f.Protocol != creds.HTTPS || f.URL == "":
+		wrong("url", "is needed before the rest can be filled in")
+		return
+	}
+	if types, err := preset.Types(f.URL); err == nil && !slices.Contains(types, c.Authorization) {
+		c.Authorization = "" // the tool's own choice
+	}
+	filled := &creds.Credential{Name: c.Name, Version: c.Version, Protocol: creds.HTTPS, URL: c.URL, Authorization: c.Authorization}
+	note, err := preset.Apply(filled)
+	if err != nil {
+		wrong("url", err.Error())
+		return
+	}
+	into := formOf(filled, f.Stored)
+	into.Headers = f.Headers
+	for _, field := range fields() {
+		if field.secret == nil && into.Values[field.name] == "" {
+			into.Values[field.name] = f.Values[field.name]
+		}
+	}
+	into.Hostname = f.Hostname
+	template := ""
+	if !filled.LoginTemplate.IsZero() {
+		template = filled.LoginTemplate.Reveal() // a preset's own: it holds no secret
+	}
+	s.renderForm(w, session, http.StatusOK, into, func(p *formPage) {
+		p.template = template
+		p.Notes = append(p.Notes, "Filled in for "+preset.Tool+": "+typeWords(creds.HTTPS, filled.Authorization)+".")
+		if note != "" {
+			p.Notes = append(p.Notes, sentence(note))
+		}
+	})
+}
+
+// save stores the form, and goes to a page that can be reloaded.
+func (s *Server) save(w http.ResponseWriter, r *http.Request, session *Session, f *form) {
+	c, keep := f.credential()
+	isNew := f.Version == 0
+	var old *creds.Credential
+	if !isNew {
+		old, _, _ = creds.LoadPublic(r.Context(), session.Store, c.Name)
+	}
+	err := c.ValidateKeeping(keep...)
+	if err == nil && len(f.problems) == 0 {
+		ctx, cancel := lasting(r)
+		defer cancel()
+		err = creds.Update(ctx, session.Store, c, keep)
+	}
+	if !isNew && errors.Is(err, creds.ErrConflict) {
+		s.conflict(w, r, session, f, err)
+		return
+	}
+	if errors.Is(err, creds.ErrConflict) {
+		err = &creds.InvalidError{Fields: []creds.FieldError{{Field: "name", Problem: "is taken: there is a credential of that name already"}}}
+	}
+	what := "edit"
+	if isNew {
+		what = "create"
+	}
+	problems, err := f.invalid(err)
+	if err != nil {
+		s.audit(Action{session.Who, what, c.Name, f.given(c, old), err.Error()})
+		s.failStore(w, session, err)
+		return
+	}
+	if len(problems) > 0 {
+		s.renderForm(w, session, http.StatusUnprocessableEntity, f, func(p *formPage) { p.problems(problems) })
+		return
+	}
+	s.audit(Action{session.Who, what, c.Name, f.given(c, old), ""})
+	s.changed(context.WithoutCancel(r.Context()))
+	if isNew && c.Authorization == creds.AuthorizationCode {
+		http.Redirect(w, r, "/credentials/"+c.Name+"?saved=1", http.StatusSeeOther) // connecting comes next
+		return
+	}
+	http.Redirect(w, r, "/?"+url.Values{"saved": {c.Name}}.Encode(), http.StatusSeeOther)
+}
+
+// conflict shows who was faster, and what differs. The form below it holds what was
+// typed, over the version that is stored now: saving it again writes it over that.
+func (s *Server) conflict(w http.ResponseWriter, r *http.Request, session *Session, f *form, err error) {
+	mine, _ := f.credential()
+	var faster *creds.ConflictError
+	conflict := &conflictView{}
+	if errors.As(err, &faster) {
+		conflict.By, conflict.At = faster.By, faster.At
+	}
+	theirs, stored, err := creds.LoadPublic(r.Context(), session.Store, f.Name)
+	switch {
+	case errors.Is(err, creds.ErrNotFound):
+		s.fail(w, session, http.StatusConflict, f.Name+" was deleted meanwhile", "Nothing was saved. To have it back, make it again.")
+		return
+	case err != nil:
+		s.failStore(w, session, err)
+		return
+	}
+	conflict.Differences = differences(theirs, mine)
+	conflict.Typed = len(f.typed()) > 0
+	f.Version, f.Stored = theirs.Version, stored
+	for i := range f.Headers {
+		f.Headers[i].Stored = slices.Contains(stored, "header:"+f.Headers[i].Name)
+	}
+	s.renderForm(w, session, http.StatusConflict, f, func(p *formPage) { p.Conflict = conflict })
+}
+
+// conflictView is what the form shows of an edit that came too late.
+type conflictView struct {
+	By          string
+	At          time.Time
+	Differences []difference
+	Typed       bool // secrets were typed, and must be typed again
+}
+
+// typed are the secrets that were typed.
+func (f *form) typed() []string {
+	var names []string
+	for name, value := range f.secrets {
+		if !value.IsZero() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// scan reads the host keys that a server shows. They are taken over by a second
+// click only: who answers may be anybody.
+func (s *Server) scan(w http.ResponseWriter, r *http.Request, session *Session, f *form) {
+	wrong := func(problem string) {
+		s.renderForm(w, session, http.StatusUnprocessableEntity, f, func(p *formPage) {
+			p.problems([]creds.FieldError{{Field: "url", Problem: problem}})
+		})
+	}
+	if s.ScanHostKeys == nil {
+		wrong("cannot be asked for its host keys from here: paste what ssh-keyscan prints")
+		return
+	}
+	probe := creds.Credential{Protocol: creds.SFTP, URL: f.Hostname}
+	if f.Protocol != creds.SFTP || creds.ProtocolOf(f.Hostname) != creds.SFTP {
+		wrong("the prefix and the port need to be included: sftp://host:22/")
+		return
+	}
+	instance, err := probe.Instance()
+	if err != nil {
+		wrong(err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
+	defer cancel()
+	keys, err := s.ScanHostKeys(ctx, instance.Host, instance.Port)
+	if err != nil {
+		wrong("its host keys cannot be read: " + err.Error())
+		return
+	}
+	found := &scanView{Server: f.Hostname}
+	for _, key := range keys {
+		found.Keys = append(found.Keys, key)
+		found.Lines += key.String() + "\n"
+	}
+	s.renderForm(w, session, http.StatusOK, f, func(p *formPage) { p.Scan = found })
+}
+
+// scanView are the host keys that a server shows.
+type scanView struct {
+	Server string
+	Keys   []creds.HostKey
+	Lines  string
+}

@@ -1,0 +1,60 @@
+'use strict';
+// What works without this file too, made quicker: copying, a dialog in place of a
+// page, the focus on the box of errors.
+
+for (const button of document.querySelectorAll('[data-copy]')) {
+  button.hidden = false;
+  button.addEventListener('click', async () => {
+    const field = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(field.value);
+    } catch {
+      field.select();
+      document.execCommand('copy');
+    }
+    button.textContent = 'Copied';
+    setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+  });
+}
+
+const errors = document.getElementById('errors');
+if (errors) errors.focus();
+
+// A click on a bin asks in a dialog: the same page, in front of this one.
+for (const link of document.querySelectorAll('[data-dialog]')) {
+  link.addEventListener('click', async (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    event.preventDefault();
+    let form;
+    try {
+      const answer = await fetch(link.href, { redirect: 'error' });
+      const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+      form = page.querySelector('form.confirm');
+    } catch { /* the page itself will say */ }
+    if (!form) {
+      location.assign(link.href);
+      return;
+    }
+    const dialog = document.createElement('dialog');
+    dialog.setAttribute('aria-labelledby', 'confirm');
+    dialog.append(document.importNode(form, true));
+    document.body.append(dialog);
+    const cancel = dialog.querySelector('[data-close]');
+    cancel.addEventListener('click', (click) => { click.preventDefault(); dialog.close(); });
+    dialog.addEventListener('close', () => { dialog.remove(); link.focus(); });
+    dialog.showModal();
+    cancel.focus();
+  });
+}
+
+// An error's link goes to its field, also into a closed part of the form.
+for (const link of document.querySelectorAll('.errors a[href^="#"]')) {
+  link.addEventListener('click', (event) => {
+    const field = document.getElementById(link.hash.slice(1));
+    if (!field) return;
+    event.preventDefault();
+    const closed = field.closest('details:not([open])');
+    if (closed) closed.open = true;
+    field.focus();
+  });
+}
