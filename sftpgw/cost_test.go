@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -142,6 +143,8 @@ func TestCostChild(t *testing.T) {
 	if kind == "" {
 		t.Skip("started by TestCost")
 	}
+	room := make([]byte, 4<<20) // as the program has; see cmd/pillion
+	defer runtime.KeepAlive(room)
 	l := listen(t)
 	fmt.Println(l.Addr())
 	if name := os.Getenv("PILLION_COST_PROFILE"); name != "" && kind == "gateway" {

@@ -124,7 +124,8 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 	defer func() { l.release() }()
 	watched := &watchedConn{Conn: conn}
 	stop := context.AfterFunc(dialing, func() { conn.Close() })
-	sshConn, channels, requests, err := ssh.NewClientConn(watched, pins.addr, d.config(dialing, c, pins, l))
+	gathered := gather(watched)
+	sshConn, channels, requests, err := ssh.NewClientConn(gathered, pins.addr, d.config(dialing, c, pins, l))
 	if !stop() { // closed meanwhile, whatever came of it
 		err = context.Cause(dialing)
 	}
@@ -135,6 +136,7 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 		}
 		return nil, d.failed(err, pins, l, watched, limit)
 	}
+	gathered.begin(sshConn)
 	a.accepted(pins.shown)
 	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, l), nil
 }

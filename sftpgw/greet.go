@@ -17,7 +17,12 @@ func handshake(c net.Conn, config *ssh.ServerConfig) (*ssh.ServerConn, <-chan ss
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return ssh.NewServerConn(greeted, config)
+	gathered := gather(greeted)
+	conn, channels, requests, err := ssh.NewServerConn(gathered, config)
+	if err == nil {
+		gathered.begin(conn.Conn)
+	}
+	return conn, channels, requests, err
 }
 
 // greet begins the handshake with a client, and returns what is left of it for

@@ -1,0 +1,73 @@
+package sftpgw
+
+import (
+	"bufio"
+	"encoding/binary"
+	"net"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// gatheredConn saves system calls, and wake-ups of whoever reads: x/crypto reads
+// and writes through buffers of 4 KiB, so that each packet of 32 KiB takes two
+// calls and more. Together with a buffer for reading it is an eighth of what a
+// transfer costs. The price is 100 KiB a connection.
+//
+// A write of exactly 4 KiB is the beginning of a longer packet, and is held
+// until the rest is there, in the same call of x/crypto's. That is only done
+// where AES-GCM is in use, whose packets have their length in the clear and are
+// never 4 KiB long: 4 + 16 n + 16 bytes (RFC 5647 section 7.3).
+type gatheredConn struct {
+	net.Conn
+	reader *bufio.Reader
+	gcm    atomic.Bool // our side encrypts by AES-GCM
+	held   []byte      // x/crypto writes one packet at a time
+}
+
+// The buffers of bufio, that x/crypto uses, and of ours.
+const (
+	cryptoBuffer = 4096
+	readBuffer   = 64 << 10
+	writeBuffer  = 36 << 10 // a packet of 32 KiB, its headers and its tag
+)
+
+func gather(c net.Conn) *gatheredConn {
+	return &gatheredConn{Conn: c, reader: bufio.NewReaderSize(c, readBuffer)}
+}
+
+// begin looks at the ciphers, when they have been negotiated.
+func (c *gatheredConn) begin(conn ssh.Conn) {
+	if metadata, ok := conn.(ssh.AlgorithmsConnMetadata); ok {
+		c.gcm.Store(strings.HasSuffix(metadata.Algorithms().Write.Cipher, "-gcm@openssh.com"))
+	}
+}
+
+func (c *gatheredConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
+
+func (c *gatheredConn) Write(p []byte) (int, error) {
+	if len(c.held) == 0 {
+		if len(p) != cryptoBuffer || !c.gcm.Load() || !longer(p) {
+			return c.Conn.Write(p)
+		}
+		if c.held == nil {
+			c.held = make([]byte, 0, writeBuffer)
+		}
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	c.held = append(c.held, p...)
+	_, err := c.Conn.Write(c.held)
+	c.held = c.held[:0]
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// longer reports whether the packet at the start of p ends behind p.
+func longer(p []byte) bool {
+	length := binary.BigEndian.Uint32(p)
+	return length > cryptoBuffer && length <= packetLimit
+}
