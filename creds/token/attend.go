@@ -197,41 +197,49 @@ func (r *Refresher) doExchange(ctx context.Context, c *creds.Credential, ask Ask
 		report.say("%s was edited or removed meanwhile", c.Name)
 		return
 	}
-	if err := r.exchange(ctx, ch, ask.ID); err != nil {
+	spare, err := r.exchange(ctx, ch, ask.ID)
+	if err != nil {
 		r.sayError(report, err)
 		return
 	}
 	report.say("%s is connected", c.Name)
+	if spare {
+		report.say("a spare lies beside the consent: it serves when that is lost")
+	}
 	r.doRefresh(ctx, c, want{wanted: usedFor}, report)
 }
 
 // exchange spends the code that waits, or sees that another refresher has: over one
-// store several may have heard of it.
-func (r *Refresher) exchange(ctx context.Context, ch *charge, id string) error {
+// store several may have heard of it. It reports whether there is a spare now.
+func (r *Refresher) exchange(ctx context.Context, ch *charge, id string) (spare bool, err error) {
 	if err := ch.enter(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer ch.leave()
 	if err := ch.start(ctx); err != nil {
-		return err
+		return false, err
 	}
-	err := ch.renewal.exchange(ctx)
-	for try := 0; try < 30 && (errors.Is(err, errNoConsent) || errors.Is(err, errConsentTaken)); try++ {
-		s, lookErr := ch.renewal.look(ctx)
-		if lookErr != nil {
-			return lookErr
+	failed := ch.renewal.exchange(ctx)
+	for try := 0; failed == nil || errors.Is(failed, errNoConsent) || errors.Is(failed, errConsentTaken); try++ {
+		s, err := ch.renewal.look(ctx)
+		if err != nil {
+			return false, err
 		}
-		if g := s.record; g.Consent == nil || g.Consent.ID != id {
-			if g.Spare == nil && s.now.Sub(fromMillis(g.ConsentedAt)) > takenFor {
-				return err
+		g := s.record
+		switch {
+		case failed == nil:
+			return g.Spare != nil, nil
+		case g.Consent != nil && g.Consent.ID == id:
+			if try == 30 || !pause(ctx, time.Second) {
+				return false, failed
 			}
-			return nil
-		}
-		if !pause(ctx, time.Second) {
-			break
+		case g.Spare != nil || s.now.Sub(fromMillis(g.ConsentedAt)) <= takenFor:
+			return g.Spare != nil, nil
+		default:
+			return false, failed
 		}
 	}
-	return err
+	return false, failed
 }
 
 func (r *Refresher) doRefresh(ctx context.Context, c *creds.Credential, w want, report *Report) {
