@@ -182,7 +182,11 @@ func (l *login) refused(addr string, err error) *dialError {
 				has += " and a password"
 			}
 		}
-		sentence = fmt.Sprintf("%s lets user %q log in by %s only, and the credential has %s", addr, quote(l.username, l.password), quote(strings.Join(l.offered, ", "), l.password), has)
+		offered := quote(strings.Join(l.offered, ", "), l.password)
+		if offered == "" {
+			offered = "nothing at all"
+		}
+		sentence = fmt.Sprintf("%s lets user %q log in by %s only, and the credential has %s", addr, quote(l.username, l.password), offered, has)
 	default:
 		return nil
 	}

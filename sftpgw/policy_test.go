@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,6 +279,39 @@ func TestRoomEnds(t *testing.T) {
 	scan.end()
 	if err := <-ended; !errors.Is(err, errEnded) {
 		t.Error(err)
+	}
+}
+
+// What comes after the end is passed on, and counts for nothing: the result has
+// been told by then.
+func TestScannerAfterTheEnd(t *testing.T) {
+	var files []File
+	scan := newScanner(0, func(f File) { files = append(files, f) })
+	requests := slices.Concat(packetOf(pktInit, 3), packetOf(pktOpen, 1, "path", flagWrite, 0))
+	replies := slices.Concat(packetOf(pktVersion, 3), packetOf(pktHandle, 1, "h"))
+	writes := slices.Concat(packetOf(pktWrite, 2, "h", []byte("12345678"), "x"), packetOf(pktClose, 3, "h"))
+	answers := slices.Concat(packetOf(pktStatus, 2, statusOK), packetOf(pktStatus, 3, statusOK))
+	for _, p := range [][]byte{requests, writes} {
+		if n, _, err := scan.requests.next(p); n != len(p) || err != nil {
+			t.Fatal(n, err)
+		}
+		if n, err := scan.replies.next(replies); n != len(replies) || err != nil {
+			t.Fatal(n, err)
+		}
+		replies = nil
+	}
+	if totals := scan.end(); totals.written != 0 || totals.filesFailed != 1 {
+		t.Errorf("%+v", totals)
+	}
+	if n, err := scan.replies.next(answers); n != len(answers) || err != nil {
+		t.Error(n, err)
+	}
+	if _, _, err := scan.requests.next(writes); !errors.Is(err, errEnded) {
+		t.Error(err)
+	}
+	scan.report()
+	if len(files) != 1 || files[0].Error == "" || files[0].Bytes != 0 {
+		t.Errorf("%+v", files)
 	}
 }
 

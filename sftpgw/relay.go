@@ -25,8 +25,8 @@ type result struct {
 	again ssh.Channel
 }
 
-// relayLinger is how long an end may take: the server's answers to a client that
-// has sent its last request, and a client's taking of what is meant for it.
+// relayLinger is how long an end may take without moving: the server's, when the
+// client has gone, and the client's taking of what is meant for it.
 const relayLinger = 5 * time.Second
 
 // relay joins a client's channel and a session until one of them ends, and
@@ -44,12 +44,12 @@ const relayLinger = 5 * time.Second
 func relay(ctx context.Context, client ssh.Channel, requests <-chan *ssh.Request, up *session, scan *scanner) result {
 	r := &splice{client: client, up: up, scan: scan}
 	go ssh.DiscardRequests(requests)
-	requestsDone, repliesDone, stderrDone := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	go func() { defer close(requestsDone); r.requests() }()
+	repliesDone, stderrDone := make(chan struct{}), make(chan struct{})
+	go r.requests()
 	go func() { defer close(stderrDone); r.stderr() }()
 	go func() { defer close(repliesDone); r.replies() }()
 	defer up.close()
-	r.wait(ctx, requestsDone, repliesDone)
+	r.wait(ctx, repliesDone)
 	return r.result(ctx, stderrDone)
 }
 
@@ -117,7 +117,7 @@ func (r *splice) afterwards(p []byte) bool {
 	}
 	handover := r.handover
 	r.mu.Unlock()
-	if handover != nil {
+	if handover != nil && len(p) > 0 {
 		_, _ = handover.Write(p) // the other end is closed when nobody wants it
 	}
 	return true
@@ -268,12 +268,14 @@ func (r *splice) stderr() {
 
 // wait returns when the server's side has ended, or when what is left of the
 // session does not move.
-func (r *splice) wait(ctx context.Context, requests, replies <-chan struct{}) {
+//
+// The client's end is none of the session's: the server is still to answer, and
+// ends when it has, since the end is passed on to it.
+func (r *splice) wait(ctx context.Context, replies <-chan struct{}) {
 	select {
 	case <-replies:
-	case <-requests: // the server may go on answering for a while
-	case <-r.up.up.ended: // and a client go on reading
-	case <-ctx.Done():
+	case <-r.up.up.ended: // the client may go on reading
+	case <-ctx.Done(): // the server may have something to finish
 	}
 	timer := time.NewTicker(relayLinger)
 	defer timer.Stop()

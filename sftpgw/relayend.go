@@ -54,6 +54,8 @@ func (r *splice) sort(ctx context.Context) result {
 	open := r.scan.open()
 	var garbage *packetError
 	switch {
+	case errors.Is(r.requested, errClientLeft):
+		return result{err: r.requested}
 	case r.requested != nil:
 		return result{lost: full("the client sent " + r.requested.Error() + ": the session is ended"), err: r.requested}
 	case errors.As(r.replied, &garbage):

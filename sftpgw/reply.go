@@ -38,8 +38,11 @@ func (q *replyStream) next(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// answered takes in a reply.
+// answered takes in a reply. After the end nothing counts any more.
 func (s *scanner) answered(h *head) {
+	if s.ended {
+		return
+	}
 	if !h.hasID {
 		if h.kind == pktVersion && !h.malformed && s.version == 0 {
 			s.version = max(h.id, 1)

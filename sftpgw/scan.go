@@ -22,6 +22,8 @@ type scanner struct {
 	requests requestStream
 	replies  replyStream
 
+	reporting sync.Mutex // held while onFile runs
+
 	mu      sync.Mutex
 	room    *sync.Cond // less than maxOutstanding requests are waiting, or ended
 	pending pending
@@ -79,6 +81,9 @@ func (q *requestStream) next(p []byte) (n int, forward bool, err error) {
 	s := q.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return 0, false, errEnded
+	}
 	drop := q.drop
 	for n < len(p) {
 		if q.left == 0 {
@@ -215,8 +220,10 @@ func (s *scanner) end() totals {
 	return s.totals
 }
 
-// report calls onFile without holding the lock.
+// report calls onFile, without holding the scanner's lock.
 func (s *scanner) report() {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	s.mu.Lock()
 	done := s.files.done
 	s.files.done = nil
