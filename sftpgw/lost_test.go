@@ -42,17 +42,22 @@ func TestServerKilledInMidUpload(t *testing.T) {
 			write(t, filepath.Join(dir, "up"), content)
 			write(t, filepath.Join(dir, "batch"), []byte("put up to\n"))
 			to := filepath.Join(server.Home, "to")
-			killed := make(chan struct{})
+			ended, killed := make(chan struct{}), make(chan struct{})
 			go func() {
 				defer close(killed)
-				for !grown(to, 4<<20) {
-					time.Sleep(time.Millisecond) // as the file grows
+				for !grown(to, 4<<20) { // the file is what tells
+					select {
+					case <-ended:
+						return
+					case <-time.After(time.Millisecond):
+					}
 				}
 				server.KillSessions()
 			}()
 			command := commandOf(t, row.client)
 			begin := time.Now()
 			out, err := r.run(t, dir, connectProxy(t, r), strings.Replace(command, `lftp -c "`, `lftp -c "set net:reconnect-interval-base 1; `, 1))
+			close(ended)
 			<-killed
 			got, _ := os.ReadFile(to)
 			if row.retries {
