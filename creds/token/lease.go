@@ -142,8 +142,8 @@ func decide(s situation) decision {
 		return decision{move: needConsent}
 	case !s.stored:
 		return decision{move: gone}
-	case good && s.want.refused != "" && s.now.Before(fromMillis(s.record.ForcedAt).Add(forcedEvery)):
-		return decision{move: noProgress}
+	case good && s.want.refused != "" && s.record.Lease == nil && s.now.Before(fromMillis(s.record.ForcedAt).Add(forcedEvery)):
+		return decision{move: noProgress} // under a lease the next token is on its way
 	case s.consent && s.spends().IsZero():
 		return decision{move: needConsent}
 	}

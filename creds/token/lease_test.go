@@ -110,6 +110,7 @@ func TestDecide(t *testing.T) {
 		{"back-off until next year: a clock was set back", []edit{expired, failed(ReasonServer5xx, 24*time.Hour)}, claimLease},
 
 		{"a fresh lease", []edit{expired, leased(0)}, wait},
+		{"upstream refused it, and somebody forces a new one just now", []edit{upstreamRefused, forcedAgo(second), leased(second)}, wait},
 		{"a lease just before its end", []edit{expired, leased(24_999 * time.Millisecond), watched(24 * second)}, wait},
 		{"a lease of a silent holder, not watched", []edit{expired, leased(time.Hour)}, wait},
 		{"watched, with a break", []edit{expired, leased(time.Hour), watched(59 * second)}, wait},
