@@ -41,6 +41,7 @@ type status struct {
 	Draining    bool               `json:"draining,omitempty"`
 	Listeners   map[string]string  `json:"listeners"`
 	Publish     string             `json:"publish"`
+	SFTP        bool               `json:"sftp"` // the gateway serves, be it by CONNECT alone
 	Unmatched   string             `json:"unmatched"`
 	InFlight    int                `json:"in_flight"`
 	Credentials []credentialStatus `json:"credentials"`

@@ -28,6 +28,7 @@ Usage:
     pillion credential connect NAME
     pillion credential refresh NAME
     pillion credential test NAME
+    pillion credential scan-host-key HOST:PORT
     pillion credential import FILE.yaml
 
 Over Vault these commands use your own token (VAULT_TOKEN, or what vault login
@@ -44,14 +45,14 @@ Example:
 
 func (a *app) credentialCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "credential", Short: "list, get, set, delete, connect, refresh, test, import", Long: credentialUsage, Args: noArguments,
+		Use: "credential", Short: "list, get, set, delete, connect, refresh, test, scan-host-key, import", Long: credentialUsage, Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			return usagef("which command? see pillion credential --help")
 		},
 	}
 	cmd.PersistentFlags().StringVar(&a.flags.prefix, "prefix", "", "")
 	cmd.AddCommand(a.credentialList(), a.credentialGet(), a.credentialSet(), a.credentialDelete(),
-		a.credentialConnect(), a.credentialRefresh(), a.credentialTest(), a.credentialImport())
+		a.credentialConnect(), a.credentialRefresh(), a.credentialTest(), a.credentialScan(), a.credentialImport())
 	return cmd
 }
 

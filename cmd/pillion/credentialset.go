@@ -141,6 +141,10 @@ func (a *app) setCredential(ctx context.Context, name string, f *setFlags, given
 	old, stored, err := creds.LoadPublic(ctx, store, name)
 	if errors.Is(err, creds.ErrNotFound) || isBadName(name) {
 		old, stored, err = nil, nil, nil
+		if f.authorization == "" && protocolOf(f.url) == creds.SFTP {
+			f.authorization = string(creds.Basic) // there is no other
+			given.Lookup("authorization").Changed = true
+		}
 		if f.url == "" || f.authorization == "" && f.preset == "" {
 			return usagef("there is no credential %q yet: to make it, --url and --authorization are needed, or --url and --preset", name)
 		}

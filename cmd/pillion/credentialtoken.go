@@ -21,8 +21,12 @@ a token needs no consent it is thrown away; of oauth2-authorization-code the gra
 is renewed, and the new token serves from now on. The other types need no token: it
 says what a request would carry. pillion try sends one.
 
+For SFTP it connects to the server once, checks the pinned host key, logs in and asks
+for an SFTP session. A refused login is not tried again: servers lock accounts.
+
 Over the embedded store this process asks. Over Vault a running refresher does, since
-client secrets and refresh tokens are for refreshers alone.
+client secrets and refresh tokens are for refreshers alone; a login at an SFTP server
+needs a token of Vault that may read the password.
 
 Example:
     pillion credential test servicenow
@@ -35,6 +39,9 @@ func (a *app) credentialTest() *cobra.Command {
 			g, err := a.openGrant(cmd.Context(), args[0])
 			if err != nil {
 				return err
+			}
+			if g.credential.Protocol == creds.SFTP {
+				return a.testSFTP(cmd.Context(), g)
 			}
 			var report token.Report
 			if hasToken(g.credential) {
@@ -81,6 +88,15 @@ func (a *app) credentialRefresh() *cobra.Command {
 
 // keeper asks for tokens by the same way out as run does.
 func (a *app) keeper(c *config) (*token.Keeper, error) {
+	out, err := a.wayOut(c)
+	if err != nil {
+		return nil, err
+	}
+	return &token.Keeper{HTTP: out.Upstream()}, nil
+}
+
+// wayOut is the one that run uses, as the configuration bounds it.
+func (a *app) wayOut(c *config) (*proxy.Server, error) {
 	d := &daemon{app: a}
 	settings, err := d.proxySettings(c)
 	if err != nil {
@@ -88,7 +104,7 @@ func (a *app) keeper(c *config) (*token.Keeper, error) {
 	}
 	server := &proxy.Server{}
 	server.Configure(settings)
-	return &token.Keeper{HTTP: server.Upstream()}, nil
+	return server, nil
 }
 
 // hasToken reports whether c's authorization is fetched.

@@ -69,7 +69,7 @@ func (d *daemon) status() status {
 	c := d.config.Load()
 	s := status{
 		Version: version, PID: os.Getpid(), Started: d.started, Ready: d.readiness().Ready, Draining: d.draining.Load(),
-		Listeners: map[string]string{}, Publish: c.Publish, Unmatched: c.Proxy.Unmatched,
+		Listeners: map[string]string{}, Publish: c.Publish, SFTP: d.sftp != nil, Unmatched: c.Proxy.Unmatched,
 		InFlight: d.inFlight(), Credentials: []credentialStatus{}, Problems: d.lastProblems(),
 	}
 	for role, l := range d.listeners {

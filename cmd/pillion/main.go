@@ -85,9 +85,11 @@ Serve:
     health        ask a running pillion whether it is ready (for probes)
 
 Credentials:
-    credential    list, get, set, delete, connect, refresh, test, import
+    credential    list, get, set, delete, connect, refresh, test, scan-host-key,
+                  import
     explain       say which credential a URL gets, and why
     try           send a request through the running proxy
+    put           send files to an SFTP server through the running gateway
 
 Clients:
     env           print the variables that a client needs, for eval
@@ -142,7 +144,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetHelpCommand(a.helpCommand())
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.healthCommand(),
-		a.credentialCommand(), a.explainCommand(), a.tryCommand(),
+		a.credentialCommand(), a.explainCommand(), a.tryCommand(), a.putCommand(),
 		a.envCommand(), a.caCommand(), a.doctorCommand(),
 		a.logsCommand(), a.topCommand(),
 		a.demoOriginCommand(), a.completionCommand(), a.versionCommand(),

@@ -149,16 +149,33 @@ func rootCause(err error) string {
 
 // judgeAnswer puts pillion's own refusals into words.
 func (a *app) judgeAnswer(response *http.Response) error {
-	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind == "application/problem+json" && strings.Contains(response.Header.Get("Proxy-Status"), "pillion") {
-		var p struct{ Type, Title, Detail string }
-		if json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&p) == nil && strings.HasPrefix(p.Type, "urn:pillion:error:") {
-			fmt.Fprintf(a.stdout, "refused:    %s\nbecause:    %s\n", p.Title, p.Detail)
-			return errSilent
-		}
+	if p, ok := ownRefusal(response); ok {
+		fmt.Fprintf(a.stdout, "refused:    %s\nbecause:    %s\n", p.Title, p.Detail)
+		return errSilent
 	}
 	if response.StatusCode == http.StatusUnauthorized {
 		fmt.Fprintln(a.stdout, "the tool did not accept the credential: check it there, and with pillion credential test")
 		return errSilent
 	}
 	return nil
+}
+
+// refusal is what people read of a problem document.
+type refusal struct{ Type, Title, Detail string }
+
+// ownRefusal reads pillion's own refusal of a request.
+func ownRefusal(response *http.Response) (p refusal, ok bool) {
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if kind != "application/problem+json" || !strings.Contains(response.Header.Get("Proxy-Status"), "pillion") {
+		return p, false
+	}
+	err := json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&p)
+	return p, err == nil && strings.HasPrefix(p.Type, "urn:pillion:error:")
+}
+
+func refusalText(response *http.Response) error {
+	if p, ok := ownRefusal(response); ok {
+		return errors.New(p.Detail)
+	}
+	return errors.New("the proxy answered " + response.Status)
 }
