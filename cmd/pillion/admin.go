@@ -20,6 +20,7 @@ import (
 //
 //	POST /reload    read configuration and store again; answers reloadAnswer
 //	GET  /status    status
+//	POST /console-link  a new one-time link to the page
 //	GET  /log       the last requests and every new one, a JSON object a line
 //	GET  /debug/pprof/...   only with admin.pprof: true
 //
@@ -77,6 +78,7 @@ type skippedRecord struct {
 type adminServer struct {
 	reload func(context.Context) reloadAnswer
 	status func() status
+	link   func() string // a one-time link to the page; "" where there is none
 	log    *requestLog
 	pprof  bool
 }
@@ -86,6 +88,7 @@ func (s *adminServer) handler() http.Handler {
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, s.reload(r.Context())) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.status()) })
 	mux.HandleFunc("GET /log", s.serveLog)
+	mux.HandleFunc("POST /console-link", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, linkAnswer{s.link()}) })
 	if s.pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"pillion/creds/vaultstore"
@@ -53,11 +52,6 @@ type proxyConfig struct {
 type metricsConfig struct {
 	Listen        string `yaml:"listen"`
 	PerCredential bool   `yaml:"per_credential"`
-}
-
-type consoleConfig struct {
-	Listen string `yaml:"listen"`
-	URL    string `yaml:"url"`
 }
 
 type storeConfig struct {
@@ -158,7 +152,6 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 	c := defaultConfig()
 	c.file = file
 	d := readStrict(filepath.Base(file), data, c)
-	written := map[string]bool{"console": d.places["console"] != ""}
 	base := ""
 	if file != "" {
 		base = filepath.Dir(file)
@@ -168,9 +161,6 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 		if value := getenv(name); value != "" {
 			*o.field = value
 			d.places[o.path] = name
-			if section, _, ok := strings.Cut(o.path, "."); ok {
-				written[section] = true
-			}
 		}
 	}
 	if stateFlag != "" {
@@ -179,7 +169,6 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 	}
 	c.fillPaths(d, getenv)
 	c.fillVault(d, getenv)
-	c.noteMissingRoles(written)
 	c.check(d)
 	c.places = d.places
 	if len(d.problems) > 0 {
@@ -192,7 +181,7 @@ func parseConfig(file string, data []byte, getenv func(string) string, stateFlag
 // resolvePaths makes the file's relative paths relative to the file, so that
 // its meaning does not depend on where pillion was started.
 func (c *config) resolvePaths(base string) {
-	paths := []*string{&c.State, &c.Publish, &c.Proxy.ClientTokenFile, &c.Upstream.CAFile}
+	paths := append(c.Console.paths(), &c.State, &c.Publish, &c.Proxy.ClientTokenFile, &c.Upstream.CAFile)
 	if c.Store.File != nil {
 		paths = append(paths, &c.Store.File.Path, &c.Store.File.KeyFile)
 	}
@@ -243,16 +232,6 @@ func defaultState(getenv func(string) string) string {
 		return filepath.Join(home, ".local", "state", "pillion")
 	}
 	return ""
-}
-
-// noteMissingRoles collects what was asked for and is not part of this build.
-func (c *config) noteMissingRoles(written map[string]bool) {
-	missing := func(role string) {
-		c.notes = append(c.notes, fmt.Sprintf("this build has no role %q: its section is ignored", role))
-	}
-	if written["console"] && c.Console.Listen != off {
-		missing("console")
-	}
 }
 
 // adminSocket is where the administrator's socket stands.

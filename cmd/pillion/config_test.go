@@ -115,8 +115,7 @@ func TestExampleConfiguration(t *testing.T) {
 func vaultExample(t *testing.T, example string) vaultstore.Config {
 	t.Helper()
 	_, part, _ := strings.Cut(example, "VAULT_CACERT, ...) are stronger.\n")
-	part, _, ok := strings.Cut(part, "\n# Roles of other builds")
-	if !ok {
+	if part == "" {
 		t.Fatal("the example has no part about Vault")
 	}
 	var lines []string
@@ -155,17 +154,6 @@ func TestPrecedence(t *testing.T) {
 	want := "the configuration has 1 problem:\n  PILLION_PROXY_LISTEN: proxy.listen: \"3128\" is not an address: write IP:PORT, such as 127.0.0.1:3128, or off"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
-	}
-}
-
-func TestRolesOfOtherBuilds(t *testing.T) {
-	c, err := parseConfig("p.yaml", []byte("console: {listen: '127.0.0.1:8180', url: 'https://p.example/'}\nrefresher: {enabled: false}\n"), noEnvironment, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `this build has no role "console": its section is ignored`
-	if got := strings.Join(c.notes, "\n"); got != want {
-		t.Errorf("notes:\n%s\nwant:\n%s", got, want)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 func (c *config) check(d *document) {
 	c.checkListeners(d)
 	c.checkSFTP(d)
+	c.checkConsole(d)
 	oneOf(d, "refresher.enabled", c.Refresher.Enabled, "auto", "true", "false")
 	oneOf(d, "proxy.unmatched", c.Proxy.Unmatched, "deny", "tunnel")
 	oneOf(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -76,14 +77,8 @@ func (c *config) checkListeners(d *document) {
 		d.add("proxy.listen", "%s is not a loopback address, and pillion serves only its own machine or pod: write 127.0.0.1:3128", c.Proxy.Listen)
 	}
 	checkListen(d, "metrics.listen", c.Metrics.Listen)
-	if c.Proxy.Listen == off && c.Metrics.Listen == off && !c.servesSFTP() {
+	if c.Proxy.Listen == off && c.Metrics.Listen == off && c.Console.Listen == off && !c.servesSFTP() {
 		d.add("proxy.listen", "every role of this build is off: there would be nothing to do")
-	}
-	checkListen(d, "console.listen", c.Console.Listen)
-	if c.Console.URL != "" {
-		if u, err := url.Parse(c.Console.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			d.add("console.url", "must be the URL under which people open the page, such as https://pillion.example/")
-		}
 	}
 }
 
@@ -164,6 +159,7 @@ func (c *config) checkFiles() []problem {
 			d.add("upstream.ca_file", "%v", err)
 		}
 	}
+	c.Console.checkFiles(d)
 	if c.Proxy.ClientTokenFile != "" {
 		if _, err := c.clientToken(); err != nil {
 			d.add("proxy.client_token_file", "%v", err)

@@ -24,7 +24,7 @@ type connectRig struct {
 	tool     *origin
 }
 
-func newConnectRig(t *testing.T) *connectRig {
+func newConnectRig(t *testing.T, before ...func(*testing.T, *sidecarProcess)) *connectRig {
 	t.Helper()
 	provider, tool := credstest.StartOIDC(t), startOrigin(t, "jira.example")
 	trusted, err := os.ReadFile(tool.caFile)
@@ -35,6 +35,9 @@ func newConnectRig(t *testing.T) *connectRig {
 		t.Fatal(err)
 	}
 	r := &connectRig{newSidecar(t, tool), provider, tool}
+	for _, change := range before {
+		change(t, r.sidecarProcess)
+	}
 	r.run(t, provider.ClientSecret, "credential", "set", "jira", "--config", r.config, "--url", "https://jira.example/",
 		"--authorization", "oauth2-authorization-code", "--client-id", provider.ClientID, "--client-secret-file", "-",
 		"--access-token-url", provider.TokenURL(), "--authorization-url", provider.AuthorizationURL(), "--scope", "openid offline_access")

@@ -99,6 +99,7 @@ Clients:
 Watch:
     logs          the requests as they happen
     top           a table of credentials, rates and errors
+    console-link  a new link that opens the page, good once
 
 Other:
     demo-origin   a TLS server that shows what arrives
@@ -146,7 +147,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.runCommand(), a.checkCommand(), a.healthCommand(),
 		a.credentialCommand(), a.explainCommand(), a.tryCommand(), a.putCommand(),
 		a.envCommand(), a.caCommand(), a.doctorCommand(),
-		a.logsCommand(), a.topCommand(),
+		a.logsCommand(), a.topCommand(), a.consoleLinkCommand(),
 		a.demoOriginCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root

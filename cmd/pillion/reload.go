@@ -214,6 +214,10 @@ func (c *config) keepFixed(running *config) []string {
 		c.SFTP.Listeners, c.SFTP.Reuse = running.SFTP.Listeners, running.SFTP.Reuse
 	}
 	fixed("metrics.listen", &running.Metrics.Listen, &c.Metrics.Listen)
+	if fmt.Sprintf("%+v", c.Console) != fmt.Sprintf("%+v", running.Console) {
+		notes = append(notes, "console stays as it is until a restart")
+		c.Console = running.Console
+	}
 	fixed("refresher.enabled", &running.Refresher.Enabled, &c.Refresher.Enabled)
 	fixed("state", &running.State, &c.State)
 	if fmt.Sprintf("%+v", c.vault) != fmt.Sprintf("%+v", running.vault) {

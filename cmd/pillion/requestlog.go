@@ -24,6 +24,7 @@ type requestLog struct {
 	written     uint64
 	subscribers map[chan logLine]bool
 	counts      map[string]*credentialCount
+	hour        lastHour
 }
 
 // logged is a request, or a session of SFTP.
@@ -36,6 +37,7 @@ type logged struct {
 type credentialCount struct {
 	requests, errors uint64
 	durations        [keptDurations]time.Duration
+	last             time.Time
 }
 
 func newRequestLog() *requestLog {
@@ -57,8 +59,10 @@ func (l *requestLog) keep(e logged, credential string, took time.Duration, faile
 	defer l.mu.Unlock()
 	l.ring[l.written%keptEntries] = e
 	l.written++
+	now := time.Now()
+	l.hour.count(now, failed)
 	if credential != "" {
-		l.count(credential, took, failed)
+		l.count(credential, now, took, failed)
 	}
 	for s := range l.subscribers {
 		select {
@@ -68,7 +72,7 @@ func (l *requestLog) keep(e logged, credential string, took time.Duration, faile
 	}
 }
 
-func (l *requestLog) count(credential string, took time.Duration, failed bool) {
+func (l *requestLog) count(credential string, now time.Time, took time.Duration, failed bool) {
 	c := l.counts[credential]
 	if c == nil {
 		c = &credentialCount{}
@@ -76,6 +80,7 @@ func (l *requestLog) count(credential string, took time.Duration, failed bool) {
 	}
 	c.durations[c.requests%keptDurations] = took
 	c.requests++
+	c.last = now
 	if failed {
 		c.errors++
 	}

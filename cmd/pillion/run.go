@@ -81,6 +81,7 @@ type daemon struct {
 	refresher *refresher // nil where others renew the tokens
 	ca        *proxy.CA
 	server    *proxy.Server
+	console   *consoleServer // nil: off
 	sftp      *sftpgw.Server // nil where the role is off
 	metrics   *metrics
 	requests  *requestLog
@@ -120,6 +121,9 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	defer admin.Close()
 	if err := d.listen(); err != nil {
+		return err
+	}
+	if err := d.openConsole(); err != nil {
 		return err
 	}
 	failed := make(chan error, 1+len(d.listeners)) // and the admin socket
@@ -329,6 +333,7 @@ func (d *daemon) listen() error {
 	c := d.config.Load()
 	places := []place{{"metrics", c.Metrics.Listen, "metrics.listen or " + envMetricsListen}}
 	places = append(places, c.sftpPlaces()...)
+	places = append(places, place{"console", c.Console.Listen, "console.listen or " + envConsoleListen})
 	places = append(places, place{"proxy", c.Proxy.Listen, "proxy.listen or " + envProxyListen})
 	for _, p := range places {
 		if p.address == off {
@@ -366,7 +371,7 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 			}
 		}()
 	}
-	adminHandler := (&adminServer{reload: d.reload, status: d.status, log: d.requests, pprof: d.config.Load().Admin.PProf}).handler()
+	adminHandler := (&adminServer{reload: d.reload, status: d.status, link: d.consoleLink, log: d.requests, pprof: d.config.Load().Admin.PProf}).handler()
 	serve("the admin socket", func() error {
 		return (&http.Server{Handler: adminHandler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: d.serverLog()}).Serve(admin)
 	})
@@ -376,6 +381,7 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 		serve("metrics", func() error { return server.Serve(l) })
 	}
 	d.startSFTP(serve)
+	d.startConsole(serve)
 	if l := d.listeners["proxy"]; l != nil {
 		serve("the proxy", func() error { return d.server.Serve(l) })
 	}

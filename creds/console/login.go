@@ -51,7 +51,7 @@ type loginPage struct {
 	Back    string
 	Note    string
 	Problem string
-	Ways    map[Way]bool
+	Ways    map[string]bool
 }
 
 // askForLogin answers a request without a session. A form that was posted is lost,
@@ -73,9 +73,9 @@ func (s *Server) askForLogin(w http.ResponseWriter, r *http.Request, why error) 
 
 func (s *Server) renderLogin(w http.ResponseWriter, status int, p loginPage) {
 	p.page = page{Title: "Log in"}
-	p.Ways = map[Way]bool{}
+	p.Ways = map[string]bool{}
 	for _, way := range s.Login.Ways() {
-		p.Ways[way] = true
+		p.Ways[string(way)] = true
 	}
 	s.render(w, status, "login", p)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"pillion/creds"
 )
@@ -34,8 +35,10 @@ func (s *Server) report(w http.ResponseWriter, session *Session, what, name stri
 	if !ok {
 		action.Problem, title = "did not work", results[what][1]
 	}
-	for i := range lines {
-		lines[i] = sentence(lines[i])
+	for i, line := range lines {
+		if lines[i] = sentence(line); strings.HasPrefix(line, name) {
+			lines[i] = line[:1] + lines[i][1:] // a name stays as it is
+		}
 	}
 	s.audit(action)
 	s.render(w, http.StatusOK, "result", resultPage{s.pageOf(session, title), name, ok, lines})
