@@ -35,7 +35,7 @@ var rows = []row{
 	{name: "the same without the journal, 2 min", times: 2, crash: 0.1, noJournal: true, want: expectation{deathInside: true}},
 	{name: "Vault loses 20 % of its answers to writes", lost: 0.2},
 	{name: "token endpoint 30 % 503, 20 % 429", faults: credstest.OIDCFaults{Unavailable: 0.3, TooMany: 0.2}, want: expectation{outages: true}},
-	{name: "Vault frozen 6 s, four times", freezes: 4, want: expectation{outages: true}},
+	{name: "Vault frozen 6 s, four times; tokens live for 20 s", lives: 2, freezes: 4},
 	{name: "access token revoked at the provider every 10 s", revokeEvery: 10 * time.Second, want: expectation{outages: true}},
 	// At most one refresh in 30 s is forced by a 401. Here that is enough.
 	{name: "the same every 31 s, 90 s", times: 1.5, revokeEvery: 31 * time.Second, want: expectation{outages: true}},

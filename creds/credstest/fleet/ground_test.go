@@ -37,6 +37,7 @@ type row struct {
 	// refreshers is how many sidecars are; if 0, all. They are spread over the processes.
 	refreshers int
 	times      float64 // how long it is, as a share of size.run; if 0, 1
+	lives      float64 // how long tokens live, as a share of size.life; if 0, 1
 	noJournal  bool
 
 	crash, dieInside float64
@@ -80,7 +81,10 @@ func newGround(t *testing.T, r row, s size) *ground {
 	if g.times != 0 {
 		g.run = time.Duration(float64(g.run) * g.times)
 	}
-	g.provider = credstest.OIDCSetup{AccessToken: s.life, Leeway: r.leeway}.Start(t)
+	if g.lives != 0 {
+		g.life = time.Duration(float64(g.life) * g.lives)
+	}
+	g.provider = credstest.OIDCSetup{AccessToken: g.life, Leeway: r.leeway}.Start(t)
 	g.vault = credstest.SharedVault(t)
 	if r.freezes > 0 {
 		g.vault = credstest.StartVault(t)
