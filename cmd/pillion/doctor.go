@@ -28,8 +28,13 @@ it answer? Do the certificate variables name files that can be read and hold our
 CA? Would NO_PROXY lead a request for URL past the proxy? Each finding says what
 to do. Exit status 1 when a client would not work.
 
+For SFTP, which needs no variable: does the gateway answer, and can clients know
+it by the published known_hosts? With an sftp:// URL it looks at that alone, and
+prints command lines to copy.
+
 Example:
     pillion doctor https://example.service-now.com/
+    pillion doctor sftp://sftp.example:22/
 `
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -93,6 +98,9 @@ func (a *app) doctor(ctx context.Context, target creds.Target) error {
 	if x.token, err = c.clientToken(); err != nil {
 		return err
 	}
+	if target.Scheme == string(creds.SFTP) {
+		return x.endOf(x.sftp(ctx, c, target))
+	}
 	if x.at, err = a.whereProxy(ctx, c); err != nil {
 		return err
 	}
@@ -110,10 +118,17 @@ func (a *app) doctor(ctx context.Context, target creds.Target) error {
 			x.caVariable(v.name, v.clients)
 		}
 	}
-	if x.failed {
-		return errSilent
+	if a.servesAnySFTP(ctx, c) {
+		return x.endOf(x.sftp(ctx, c, target))
 	}
-	return nil
+	return x.endOf(nil)
+}
+
+func (x *examination) endOf(err error) error {
+	if err == nil && x.failed {
+		err = errSilent
+	}
+	return err
 }
 
 func (x *examination) reach(ctx context.Context) {

@@ -22,7 +22,8 @@ Usage:
 The address is that of the running pillion; when none runs, the configuration's.
 Both cases of the proxy variables are set, since some clients obey only one, and
 the certificate variables name the bundle of the system's roots and ours.
-docs/clients.md says what each client obeys.
+docs/clients.md says what each client obeys. sftp_proxy is curl's; the command lines
+of other SFTP clients stand in comments at the end.
 
     --java             also JAVA_TOOL_OPTIONS
     --credential NAME  use this credential where several match, as the proxy user
@@ -75,6 +76,9 @@ func (a *app) env(ctx context.Context, f envFlags) error {
 		return errors.New("the proxy asks for a token, which is not printed: use the sh output, which takes it from its file")
 	}
 	vars := clientEnvironment(at, c.Proxy.ClientTokenFile, f)
+	if _, _, err := a.whereSFTP(ctx, c); err == nil {
+		vars = append(vars, sftpProxy(vars))
+	}
 	if f.output == "json" {
 		object := map[string]string{}
 		for _, v := range vars {
@@ -89,6 +93,11 @@ func (a *app) env(ctx context.Context, f envFlags) error {
 			value = shellQuote(v.before) + `"$(cat ` + shellQuote(v.tokenFile) + `)"` + shellQuote(v.value)
 		}
 		fmt.Fprintf(a.stdout, "export %s=%s\n", v.name, value)
+	}
+	if sftp, _, err := a.whereSFTP(ctx, c); err == nil {
+		for _, line := range sftp.commands("NAME", "sftp://HOST:PORT/") {
+			fmt.Fprintln(a.stdout, "# "+line)
+		}
 	}
 	return nil
 }
@@ -167,6 +176,13 @@ func clientEnvironment(at proxyPlace, tokenFile string, f envFlags) []envVar {
 		vars = append(vars, envVar{name: "JAVA_TOOL_OPTIONS", value: javaOptions(at, noProxy)})
 	}
 	return vars
+}
+
+// sftpProxy is what curl obeys for SFTP: the proxy of everything else.
+func sftpProxy(vars []envVar) envVar {
+	v := vars[0]
+	v.name = "sftp_proxy"
+	return v
 }
 
 // javaOptions names proxy and truststore to a Java virtual machine. Basic login

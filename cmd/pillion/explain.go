@@ -20,13 +20,15 @@ Usage:
     pillion explain URL [-o text|json]
 
 With what a request would carry, its secrets blotted out, and how the token
-stands in the running pillion. When no credential matches: those that nearly do,
+stands in the running pillion. For SFTP: as whom pillion logs in, the pinned host
+keys, and command lines to copy. When no credential matches: those that nearly do,
 and what differs. Exit status 1 when a request would be refused.
 
     -o, --output FORMAT  text (default) or json
 
 Example:
     pillion explain https://example.service-now.com/api/now/table/incident
+    pillion explain sftp://sftp.example:22/
 `
 
 // explained is the answer of explain.
@@ -36,6 +38,8 @@ type explained struct {
 	Token    *tokenState `json:"token,omitempty"`
 	Running  bool        `json:"running"`
 	Note     string      `json:"note,omitempty"`
+
+	SFTP *sftpExplained `json:"sftp,omitempty"`
 }
 
 func (a *app) explainCommand() *cobra.Command {
@@ -120,6 +124,10 @@ func (a *app) explanationOf(ctx context.Context, target creds.Target) (explained
 	if !ok {
 		return e, nil, nil
 	}
+	if c.Protocol == creds.SFTP {
+		e.SFTP, err = a.explainSFTP(ctx, cfg, c)
+		return e, c, err
+	}
 	if e.Injected, err = token.Describe(c); err != nil {
 		return e, nil, fmt.Errorf("the credential %s matches, but cannot be sent: %w", c.Name, err)
 	}
@@ -150,6 +158,10 @@ func (a *app) printExplanation(e explained) {
 	}
 	fmt.Fprintf(w, "credential:    %s (%s)\n", e.Credential, e.InstanceURL)
 	fmt.Fprintln(w, "because:       "+e.Reason)
+	if e.SFTP != nil {
+		e.SFTP.print(w)
+		return
+	}
 	fmt.Fprintln(w, "authorization: "+string(e.Authorization))
 	for _, field := range e.Injected {
 		fmt.Fprintln(w, "injected:      "+field)

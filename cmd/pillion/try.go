@@ -55,6 +55,9 @@ func (a *app) try(ctx context.Context, rawURL, method, credential string) error 
 	if err != nil {
 		return err
 	}
+	if target.Scheme == string(creds.SFTP) {
+		return usagef("try sends requests of HTTP: use pillion put, or pillion credential test")
+	}
 	c, err := a.loadConfig()
 	if err != nil {
 		return err
