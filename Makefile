@@ -47,6 +47,10 @@ bench: build ## measure pillion beside its peers; writes docs/performance.md
 	scripts/deps.sh bench
 	cd bench && $(GO) run . -pillion ../bin/pillion -out ../docs
 
+.PHONY: scale
+scale: ## simulate fleets of up to 10,000 sidecars; writes the table and the plot of docs/tokens.md
+	PILLION_SCALE=$(CURDIR)/docs $(GO) test -count=1 -timeout 2h -v -run ScaleTable ./creds/token/
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, golangci-lint
 	scripts/lint.sh

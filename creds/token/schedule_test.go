@@ -172,7 +172,7 @@ type world struct {
 	arrived chan struct{}
 	actors  []*actor
 	acting  *actor // whose effect takes place
-	late    []*call
+	delayed []*call
 	used    limits
 	outage  time.Time                // since when the store does not answer
 	stood   map[string]time.Duration // for how long each process was frozen or dead
@@ -187,6 +187,12 @@ type limits struct {
 	kills, losses, freezes, outages int
 	// faults happen within so many steps; 0: at any
 	steps int
+	// what is held up goes on after no time or the longest; otherwise at any step
+	ends bool
+	// faults happen to that process alone; if "", to any
+	by string
+	// and to its writes, however late
+	writes bool
 	// of a freeze, and of the time until a killed process runs again
 	longest time.Duration
 	outage  time.Duration // the longest
@@ -362,29 +368,30 @@ func (w *world) options() []option {
 		switch {
 		case !c.frozen.IsZero():
 			held = append(held, c)
-		case c.kind == "journal":
+		case c.kind == "journal", !w.outage.IsZero() && c.kind != "token":
 			// Nobody else sees it, so that it may as well come first.
-			return append([]option{{"go", func() { w.pass(c) }}}, w.faults(c)...)
+			out = append([]option{{"go", func() { w.pass(c) }}}, w.faults(c)...)
+			return append(out, w.outageEnds()...)
 		default:
 			out = append(out, option{"go", func() { w.pass(c) }})
 		}
 	}
 	ready := len(out)
 	for _, c := range held {
-		out = append(out, option{"thaw", func() { w.thaw(c) }})
+		if w.mayEnd(c.frozen, w.limits.longest) {
+			out = append(out, option{"thaw", func() { w.thaw(c) }})
+		}
 	}
 	for _, a := range w.actors {
-		if !a.down.IsZero() {
+		if !a.down.IsZero() && w.mayEnd(a.down, w.limits.longest) {
 			out = append(out, option{"start", func() { w.restart(a) }})
 		}
 	}
-	w.late = slices.DeleteFunc(w.late, func(c *call) bool { return c.stale() })
-	for _, c := range w.late {
+	w.delayed = slices.DeleteFunc(w.delayed, func(c *call) bool { return c.stale() })
+	for _, c := range w.delayed {
 		out = append(out, option{"late", func() { w.applyLate(c) }})
 	}
-	if !w.outage.IsZero() {
-		out = append(out, option{"outage ends", func() { w.outage = time.Time{}; w.note("the store answers again") }})
-	}
+	out = append(out, w.outageEnds()...)
 	if ready == 0 {
 		if w.running() {
 			// The first, unless something has been held up for as long as may be.
@@ -392,7 +399,7 @@ func (w *world) options() []option {
 			if w.overdue() {
 				out = out[1:]
 			}
-		} else if len(w.late) == len(out) {
+		} else if len(w.delayed) == len(out) {
 			return nil // all have ended; what is late changes nothing that anybody sees
 		}
 		return out
@@ -402,7 +409,7 @@ func (w *world) options() []option {
 			out = append(out, w.faults(c)...)
 		}
 	}
-	if w.used.outages < w.limits.outages && w.outage.IsZero() && (w.limits.steps == 0 || w.steps <= w.limits.steps) {
+	if w.used.outages < w.limits.outages && w.outage.IsZero() && !w.late() {
 		out = append(out, option{"outage", func() { w.used.outages++; w.outage = time.Now(); w.note("the store stops to answer") }})
 	}
 	return out
@@ -412,6 +419,19 @@ func (w *world) options() []option {
 func (w *world) ofTheFirst() []option {
 	c := w.calls[0]
 	return append([]option{{"go", func() { w.pass(c) }}}, w.faults(c)...)
+}
+
+func (w *world) outageEnds() []option {
+	if w.outage.IsZero() || !w.mayEnd(w.outage, w.limits.outage) {
+		return nil
+	}
+	return []option{{"outage ends", func() { w.outage = time.Time{}; w.note("the store answers again") }}}
+}
+
+// mayEnd reports whether what is held up since then may go on now.
+func (w *world) mayEnd(since time.Time, longest time.Duration) bool {
+	held := time.Since(since)
+	return !w.limits.ends || held == 0 || held >= longest
 }
 
 // running reports whether a process will go on by itself, given time.
@@ -424,9 +444,15 @@ func (w *world) running() bool {
 	return false
 }
 
+// late reports whether it is too late for a fault.
+func (w *world) late() bool { return w.limits.steps > 0 && w.steps > w.limits.steps }
+
 func (w *world) faults(c *call) []option {
 	var out []option
-	if w.limits.steps > 0 && w.steps > w.limits.steps {
+	switch {
+	case w.limits.by != "" && w.limits.by != c.actor.name,
+		w.limits.writes && c.kind != "write",
+		!w.limits.writes && w.late():
 		return nil
 	}
 	add := func(label string, take func()) { out = append(out, option{label, take}) }
@@ -508,7 +534,7 @@ func (w *world) lose(c *call, effect bool, o outcome) {
 
 // delay is a write that is given up and arrives all the same.
 func (w *world) delay(c *call) {
-	w.late = append(w.late, c)
+	w.delayed = append(w.delayed, c)
 	w.lose(c, false, lost)
 }
 
@@ -554,7 +580,7 @@ func (w *world) stoodStill(name string) time.Duration {
 }
 
 func (w *world) applyLate(c *call) {
-	w.late = slices.DeleteFunc(w.late, func(d *call) bool { return d == c })
+	w.delayed = slices.DeleteFunc(w.delayed, func(d *call) bool { return d == c })
 	w.apply(c)
 	w.happened(c, "late")
 }
@@ -654,7 +680,7 @@ func (w *world) key() stateKey {
 	for _, c := range w.calls {
 		fmt.Fprintf(&b, "%s %s %v %v\n", c.actor.name, c.what, c.applied, c.frozen)
 	}
-	for _, c := range w.late {
+	for _, c := range w.delayed {
 		fmt.Fprintf(&b, "late %s %s\n", c.actor.name, c.what)
 	}
 	if w.monitor != nil {

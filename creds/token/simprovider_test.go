@@ -45,11 +45,15 @@ func newSimProvider(life time.Duration) *simProvider {
 
 // credential returns one whose tokens come from here.
 func (p *simProvider) credential(name string, kind creds.AuthorizationType) *creds.Credential {
-	return &creds.Credential{
+	c := &creds.Credential{
 		Name: name, Protocol: creds.HTTPS, URL: "https://" + name + ".example/", Authorization: kind,
 		ClientID: "client-" + name, ClientSecret: creds.NewSecret("secret-of-" + name),
-		AccessTokenURL: simTokenURL, AuthorizationURL: "https://provider.example/authorize", Version: 1,
+		AccessTokenURL: simTokenURL, Version: 1,
 	}
+	if kind == creds.AuthorizationCode {
+		c.AuthorizationURL = "https://provider.example/authorize"
+	}
+	return c
 }
 
 // consent begins a family and returns the code that stands for it.
