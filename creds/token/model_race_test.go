@@ -3,4 +3,4 @@
 package token
 
 // modelSteps is smaller with the race detector, which makes a step ten times as slow.
-const modelSteps = 4
+const modelSteps = 3
