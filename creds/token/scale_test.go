@@ -255,9 +255,9 @@ func (p *plant) measure() load {
 	l.startReads, l.startWrites = worst[0], worst[1]
 	p.poller.take()
 	p.backend.take()
-	before := p.provider.calls
+	before := p.provider.asked()
 	time.Sleep(p.size.measured)
-	l.tokenCalls = p.provider.calls - before
+	l.tokenCalls = p.provider.asked() - before
 	reads, writes, _ := p.sidecar.take()
 	l.readerReads, l.readerWrites = sum(reads), sum(writes)
 	reads, _, _ = p.poller.take()
@@ -270,6 +270,8 @@ func (p *plant) measure() load {
 	if p.failed > 0 {
 		p.t.Errorf("%d of %d requests had no token, the last one because: %v", p.failed, p.requests, p.lastFailure)
 	}
+	p.provider.mu.Lock()
+	defer p.provider.mu.Unlock()
 	if p.provider.reuse+p.provider.refused+p.provider.revocations > 0 {
 		p.t.Errorf("refresh tokens sent twice: %d, refused: %d", p.provider.reuse, p.provider.refused)
 	}

@@ -93,6 +93,13 @@ func (p *simProvider) accepts(name, token string) bool {
 	return strings.HasPrefix(token, "at/"+name+"/")
 }
 
+// asked returns the number of token calls so far.
+func (p *simProvider) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
 // current returns the family of a refresh token, and whether that token still buys.
 func (p *simProvider) current(token string) (f *family, ok bool) {
 	p.mu.Lock()
