@@ -48,6 +48,7 @@ var fields = []struct {
 	{"authorization_param", "", func(c *Credential) bool { return len(c.AuthorizationParams) > 0 },
 		func(v *validator, f string) { v.params(f, v.c.AuthorizationParams) }},
 	{"token_lifetime", "", func(c *Credential) bool { return c.TokenLifetime != 0 }, (*validator).tokenLifetime},
+	{"refresh_token_lifetime", "", func(c *Credential) bool { return c.RefreshTokenLifetime != 0 }, (*validator).refreshTokenLifetime},
 	{"share", "", func(c *Credential) bool { return c.Unshared }, nil},
 	{"login_template", ": the request that returns a token", func(c *Credential) bool { return !c.LoginTemplate.IsZero() }, (*validator).loginTemplate},
 	{"header", "", func(c *Credential) bool { return len(c.Headers) > 0 }, (*validator).headers},
@@ -151,8 +152,19 @@ func (v *validator) params(field string, params map[string]string) {
 }
 
 func (v *validator) tokenLifetime(field string) {
-	if life := v.c.TokenLifetime; life < 10*time.Second || life > 24*time.Hour || life%time.Second != 0 {
+	if life := v.c.TokenLifetime; life < 10*time.Second || life > maxTokenLifetime || life%time.Second != 0 {
 		v.problem(field, "must be between 10s and 24h, in whole seconds")
+	}
+}
+
+const (
+	maxTokenLifetime        = 24 * time.Hour
+	maxRefreshTokenLifetime = 10 * 365 * 24 * time.Hour
+)
+
+func (v *validator) refreshTokenLifetime(field string) {
+	if life := v.c.RefreshTokenLifetime; life < time.Hour || life > maxRefreshTokenLifetime || life%time.Second != 0 {
+		v.problem(field, "must be between 1h and 87600h (ten years), in whole seconds; 100 days are 2400h")
 	}
 }
 

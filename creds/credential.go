@@ -79,6 +79,9 @@ type Credential struct {
 	AuthorizationParams map[string]string // oauth2-authorization-code
 	// TokenLifetime is how long a token lives whose answer does not say so; 0 is a guess.
 	TokenLifetime time.Duration // oauth2-* and login, in whole seconds
+	// RefreshTokenLifetime is how long a refresh token lives whose answer does not say so,
+	// from the consent or from the answer that replaced it; 0: nobody knows.
+	RefreshTokenLifetime time.Duration // oauth2-authorization-code and oauth2-password, in whole seconds
 	// Unshared: each process asks for a token of its own and keeps it to itself,
 	// instead of one for all in the store.
 	Unshared bool // oauth2-client-credentials

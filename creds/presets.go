@@ -57,12 +57,15 @@ func Presets() []Preset {
 		{"servicenow", "ServiceNow", always(
 			variant{Credential: Credential{Authorization: ClientCredentials, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute}},
 			variant{Credential: Credential{Authorization: AuthorizationCode, AccessTokenURL: "{base}/oauth_token.do", AuthorizationURL: "{base}/oauth_auth.do",
-				AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute}},
-			variant{Credential: Credential{Authorization: PasswordGrant, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute}},
+				AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute, RefreshTokenLifetime: 100 * day}},
+			variant{Credential: Credential{Authorization: PasswordGrant, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute,
+				RefreshTokenLifetime: 100 * day}},
 			variant{Credential: Credential{Authorization: Basic}},
 		)},
 	}
 }
+
+const day = 24 * time.Hour
 
 // FindPreset returns the preset of that name.
 func FindPreset(name string) (Preset, error) {
@@ -100,7 +103,7 @@ func preset4me(u presetURL) ([]variant, error) {
 func presetJira(u presetURL) ([]variant, error) {
 	cloud := Credential{
 		Authorization: AuthorizationCode, AccessTokenURL: "https://auth.atlassian.com/oauth/token", AuthorizationURL: "https://auth.atlassian.com/authorize",
-		AuthStyle: AuthStyleBody, Scope: "read:jira-work write:jira-work offline_access", TokenLifetime: time.Hour,
+		AuthStyle: AuthStyleBody, Scope: "read:jira-work write:jira-work offline_access", TokenLifetime: time.Hour, RefreshTokenLifetime: 90 * day,
 		AuthorizationParams: map[string]string{"audience": "api.atlassian.com", "prompt": "consent"},
 	}
 	token := variant{Credential{Authorization: Basic}, "the user name is the e-mail address, the password an API token of id.atlassian.com"}
@@ -182,6 +185,9 @@ func (v variant) fill(c *Credential, urls *strings.Replacer) {
 	}
 	if c.TokenLifetime == 0 {
 		c.TokenLifetime = v.TokenLifetime
+	}
+	if c.RefreshTokenLifetime == 0 {
+		c.RefreshTokenLifetime = v.RefreshTokenLifetime
 	}
 	if c.AuthorizationParams == nil {
 		c.AuthorizationParams = v.AuthorizationParams

@@ -18,7 +18,7 @@ func TestPresetsFillOnlyWhatIsOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.AccessTokenURL != "https://own.example/token" || c.AuthStyle != AuthStyleHeader || *c.HeaderPrefix != "X" || c.TokenLifetime != time.Minute || c.Scope != "own" ||
-		c.AuthorizationURL != "https://example.service-now.com/oauth_auth.do" {
+		c.AuthorizationURL != "https://example.service-now.com/oauth_auth.do" || c.RefreshTokenLifetime != 100*day {
 		t.Errorf("%+v", c)
 	}
 }

@@ -29,7 +29,7 @@ func oneOfEach(t testing.TB) []*Credential {
 		{Name: "c-client", Protocol: HTTPS, URL: "https://e.example/", Authorization: ClientCredentials, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL,
 			Scope: "a b", AuthStyle: AuthStyleBody, Params: map[string]string{"audience": "x", "resource": "y"}, HeaderPrefix: pointer("rest_api_key="), Headers: static()},
 		{Name: "c-code", Protocol: HTTPS, URL: "https://f.example/", Authorization: AuthorizationCode, ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL, AuthorizationURL: "https://login.example/authorize",
-			AuthorizationParams: map[string]string{"prompt": "consent"}},
+			AuthorizationParams: map[string]string{"prompt": "consent"}, RefreshTokenLifetime: 100 * day},
 		{Name: "c-password", Protocol: HTTPS, URL: "https://g.example/", Authorization: PasswordGrant, Username: "u", Password: s("pw-value"), ClientID: "id", ClientSecret: s("secret-value"), AccessTokenURL: tokenURL},
 		{Name: "c-login", Protocol: HTTPS, URL: "https://h.example/", Authorization: Login, Username: "u", Password: s("pw-value"), AccessTokenURL: "https://h.example/login",
 			HeaderName: "X-Auth", TokenLifetime: time.Hour, Params: map[string]string{"role": "r"}, LoginTemplate: s(`{"form": {"u": "{{username}}", "r": "{{param.role}}"}}`)},

@@ -48,6 +48,7 @@ type credentialRecord struct {
 
 	AuthorizationParams map[string]string `json:"authorization_param,omitempty"`
 	TokenLifetime       int64             `json:"token_lifetime,omitempty"` // seconds
+	RefreshLifetime     int64             `json:"refresh_token_lifetime,omitempty"`
 	Unshared            bool              `json:"unshared,omitempty"`
 }
 
@@ -81,7 +82,8 @@ func publicRecord(c *Credential) *credentialRecord {
 		APIKeyHeader: c.APIKeyHeader, APIKeyQuery: c.APIKeyQuery,
 		ClientID: c.ClientID, AccessTokenURL: c.AccessTokenURL, AuthorizationURL: c.AuthorizationURL,
 		Scope: c.Scope, AuthStyle: c.AuthStyle, Params: c.Params, AuthorizationParams: c.AuthorizationParams,
-		TokenLifetime: int64(c.TokenLifetime / time.Second), Unshared: c.Unshared, Secrets: map[string]string{},
+		TokenLifetime: int64(c.TokenLifetime / time.Second), RefreshLifetime: int64(c.RefreshTokenLifetime / time.Second),
+		Unshared: c.Unshared, Secrets: map[string]string{},
 	}
 	for _, h := range c.Headers {
 		r.Headers = append(r.Headers, h.Name)
@@ -97,7 +99,8 @@ func (r *credentialRecord) credential(version int) *Credential {
 		APIKeyHeader: r.APIKeyHeader, APIKeyQuery: r.APIKeyQuery,
 		ClientID: r.ClientID, AccessTokenURL: r.AccessTokenURL, AuthorizationURL: r.AuthorizationURL,
 		Scope: r.Scope, AuthStyle: r.AuthStyle, Params: r.Params, AuthorizationParams: r.AuthorizationParams,
-		TokenLifetime: seconds(r.TokenLifetime), Unshared: r.Unshared, Version: version,
+		TokenLifetime: seconds(r.TokenLifetime, maxTokenLifetime), RefreshTokenLifetime: seconds(r.RefreshLifetime, maxRefreshTokenLifetime),
+		Unshared: r.Unshared, Version: version,
 	}
 	for _, name := range r.Headers {
 		c.Headers = append(c.Headers, Header{Name: name})
@@ -107,8 +110,8 @@ func (r *credentialRecord) credential(version int) *Credential {
 
 // seconds keeps a number that no duration can be from turning into a small one: it
 // is refused by the validation then.
-func seconds(n int64) time.Duration {
-	if limit := int64(48 * time.Hour / time.Second); n < -limit || n > limit {
+func seconds(n int64, most time.Duration) time.Duration {
+	if limit := int64(2 * most / time.Second); n < -limit || n > limit {
 		n = limit
 	}
 	return time.Duration(n) * time.Second
