@@ -57,7 +57,7 @@ type TokenError struct {
 	// Reason is a metric label: invalid_grant, invalid_client, other_4xx,
 	// server_5xx, timeout, network, bad_response, redirect, forbidden_target; or,
 	// without a token request, unsupported (no such type), changed (the credential,
-	// meanwhile) or no_refresher (that answers).
+	// meanwhile), no_refresher (that answers) or bad_record (of the grant, in the store).
 	Reason string
 	Status int    // of the token endpoint's answer; 0 when there was none
 	Code   string // its OAuth error code (RFC 6749 section 5.2), if it is a known one

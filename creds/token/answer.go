@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
@@ -18,6 +19,8 @@ type answer struct {
 	kind     string       // token_type, if it is a word; for people to read only
 	lifetime time.Duration
 	basis    basis
+	// grantLife is that of the refresh token; 0 when the answer does not say it.
+	grantLife time.Duration
 }
 
 // maxToken is more than any server takes as a header field.
@@ -26,6 +29,7 @@ const maxToken = 32 << 10
 // fields are the members of an answer that matter, as text.
 type fields struct {
 	token, refresh, kind, expiresIn string
+	refreshExpiresIn                string
 	failed                          bool // there is an error member
 	code                            string
 }
@@ -61,7 +65,10 @@ func newAnswer(status int, f fields) (answer, error) {
 		return answer{}, failed
 	}
 	life, basis := lifetime(f.expiresIn, f.token)
-	return answer{token: creds.NewSecret(f.token), refresh: creds.NewSecret(f.refresh), kind: tokenType(f.kind), lifetime: life, basis: basis}, nil
+	return answer{
+		token: creds.NewSecret(f.token), refresh: creds.NewSecret(f.refresh), kind: tokenType(f.kind), lifetime: life, basis: basis,
+		grantLife: grantLifetime(f.refreshExpiresIn),
+	}, nil
 }
 
 // withLifetime puts what the credential says of a token's life in the place of a guess.
@@ -101,8 +108,11 @@ func readFields(body []byte) (f fields, detail string) {
 		refresh:   values.Get("refresh_token"),
 		kind:      values.Get("token_type"),
 		expiresIn: values.Get("expires_in"),
-		failed:    values.Get("error") != "",
-		code:      values.Get("error"),
+
+		refreshExpiresIn: cmp.Or(values.Get("refresh_expires_in"), values.Get("refresh_token_expires_in")),
+
+		failed: values.Get("error") != "",
+		code:   values.Get("error"),
 	}, ""
 }
 
@@ -117,6 +127,7 @@ func readJSON(body []byte) (f fields, detail string) {
 	f.refresh = jsonText(members["refresh_token"])
 	f.kind = jsonText(members["token_type"])
 	f.expiresIn = jsonText(members["expires_in"])
+	f.refreshExpiresIn = cmp.Or(jsonText(members["refresh_expires_in"]), jsonText(members["refresh_token_expires_in"]))
 	switch raw := string(members["error"]); raw {
 	case "", "null", `""`, "false":
 	default:

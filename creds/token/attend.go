@@ -212,14 +212,16 @@ func (r *Refresher) doExchange(ctx context.Context, c *creds.Credential, ask Ask
 // exchange spends the code that waits, or sees that another refresher has: over one
 // store several may have heard of it. It reports whether there is a spare now.
 func (r *Refresher) exchange(ctx context.Context, ch *charge, id string) (spare bool, err error) {
-	if err := ch.enter(ctx); err != nil {
+	ctx, end, err := r.begin(ctx, ch)
+	if err != nil {
 		return false, err
 	}
-	defer ch.leave()
+	defer end()
 	if err := ch.start(ctx); err != nil {
 		return false, err
 	}
 	failed := ch.renewal.exchange(ctx)
+	defer func() { r.show(ch, nil) }()
 	for try := 0; failed == nil || errors.Is(failed, errNoConsent) || errors.Is(failed, errConsentTaken); try++ {
 		s, err := ch.renewal.look(ctx)
 		if err != nil {

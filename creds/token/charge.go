@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type charge struct {
 	quiet time.Time // no ask before
 	due   time.Time // zero: not by itself
 	fails int       // of the store, in a row
+	sighting
 }
 
 // enter takes the charge for one that uses its renewal.
@@ -68,10 +70,12 @@ func (r *Refresher) renew(ctx context.Context, c *creds.Credential, w want) (rec
 	if ch == nil {
 		return tokenRecord{}, time.Time{}, &creds.TokenError{Credential: c.Name, Reason: ReasonChanged, RetryAfter: time.Second}
 	}
-	if err := ch.enter(ctx); err != nil {
+	ctx, end, err := r.begin(ctx, ch)
+	if err != nil {
 		return tokenRecord{}, time.Time{}, err
 	}
-	defer ch.leave()
+	defer end()
+	defer func() { r.show(ch, err) }()
 	if err := ch.start(ctx); err != nil {
 		return tokenRecord{}, time.Time{}, err
 	}
@@ -95,10 +99,10 @@ func (r *Refresher) fetcher(c *creds.Credential) fetch {
 func (r *Refresher) tend(ctx context.Context, ch *charge) {
 	ctx, cancel := context.WithTimeout(ctx, refresherWait)
 	defer cancel()
-	err := ch.enter(ctx)
+	ctx, end, err := r.begin(ctx, ch)
 	if err == nil {
 		err = r.look(ctx, ch)
-		ch.leave()
+		end()
 	}
 	if err != nil {
 		r.note(ch, tokenRecord{}, time.Time{}, err)
@@ -109,41 +113,38 @@ func (r *Refresher) tend(ctx context.Context, ch *charge) {
 }
 
 // look is tend's, with the gate held.
-func (r *Refresher) look(ctx context.Context, ch *charge) error {
+func (r *Refresher) look(ctx context.Context, ch *charge) (err error) {
+	var failed error // what the record tells of, or will at the next look
+	defer func() { r.show(ch, cmp.Or(err, failed)) }()
 	if err := ch.start(ctx); err != nil {
 		return err
 	}
-	stored, err := ch.store.Get(ctx, creds.KeyGrants+ch.credential.Name)
-	if errors.Is(err, creds.ErrNotFound) {
+	s, err := ch.renewal.look(ctx)
+	if err != nil {
+		return err
+	}
+	ch.renewal.saw(s)
+	switch p := r.planFor(ch, s.record, s.now); {
+	case s.version == 0:
 		r.postpone(ch, 0)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking at the grant of %s: %w", ch.credential.Name, err)
-	}
-	clock, err := ch.store.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("looking at the grant of %s: %w", ch.credential.Name, err)
-	}
-	record, err := decodeGrant(stored.Data)
-	if err != nil { // until somebody repairs it
-		r.postpone(ch, 10*time.Minute)
-		return nil
-	}
-	switch p := r.planFor(ch, record, clock); {
 	case p.exchange:
 		if err := ch.renewal.exchange(ctx); err != nil {
 			return err
 		}
 		r.postpone(ch, time.Second)
 	case p.renew:
-		token, clock, err := ch.renewal.renew(ctx, want{ahead: true})
-		r.note(ch, token, clock, err)
+		var token tokenRecord
+		var clock time.Time
+		token, clock, failed = ch.renewal.renew(ctx, want{ahead: true})
+		r.note(ch, token, clock, failed)
 	default:
 		r.postpone(ch, p.in)
 	}
 	return nil
 }
+
+// unreadFor is how long a record that cannot be read is left alone.
+const unreadFor = time.Minute
 
 // unaskedFor is how long a code waits for the ask that follows it before it is
 // exchanged without one: who left it may have died between the two.
@@ -157,7 +158,7 @@ type plan struct {
 }
 
 func (r *Refresher) planFor(ch *charge, g grantRecord, clock time.Time) plan {
-	purpose := purposeOf(ch.credential)
+	purpose, asked := purposeOf(ch.credential), askedOf(ch.credential)
 	var at time.Time
 	good := g.Token.usable(purpose, clock)
 	switch {
@@ -167,7 +168,7 @@ func (r *Refresher) planFor(ch *charge, g grantRecord, clock time.Time) plan {
 		return plan{exchange: true}
 	case ch.kind.consent && g.Refresh.secret(purpose).IsZero():
 		return plan{} // a person has to do something first
-	case good && g.Asked != "" && g.Asked != askedOf(ch.credential):
+	case good && g.Asked != "" && g.Asked != asked:
 		at = clock // it was edited: the next request must not find out
 	case clock.Before(fromMillis(g.WantedUntil)) && good:
 		at = r.renewAt(*g.Token)
@@ -178,8 +179,8 @@ func (r *Refresher) planFor(ch *charge, g grantRecord, clock time.Time) plan {
 	default:
 		at = fromMillis(max(g.RotatedAt, g.ConsentedAt)).Add(idleEvery - time.Duration(r.ahead*float64(24*time.Hour)))
 	}
-	if notBefore := fromMillis(g.NotBefore); at.Before(notBefore) {
-		at = notBefore
+	if until, held := g.held(clock, asked); held && at.Before(until) {
+		at = until
 	}
 	if !clock.Before(at) {
 		return plan{renew: true}
@@ -206,6 +207,8 @@ func (r *Refresher) note(ch *charge, record tokenRecord, clock time.Time, err er
 	switch {
 	case errors.Is(err, creds.ErrNeedsConsent):
 		r.postpone(ch, 0)
+	case ok && unavailable.Reason == ReasonBadRecord:
+		r.postpone(ch, unreadFor)
 	case ok:
 		r.postpone(ch, max(unavailable.RetryAfter, time.Second)+rand.N(time.Second))
 	default:

@@ -157,6 +157,8 @@ func Advice(reason, code string) string {
 		return "choose another authorization type: pillion credential set --help lists them"
 	case ReasonNoRefresher:
 		return "see that a refresher runs (refresher.enabled: true) and uses this credential; its log says more"
+	case ReasonBadRecord:
+		return "the record of its grant in the store (grants/NAME) cannot be read: update this pillion if a newer one wrote it, else restore an earlier version of the record, or delete the credential and set it again"
 	case ReasonChanged:
 		return "the credential was edited meanwhile: repeat the request"
 	}

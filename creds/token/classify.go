@@ -28,7 +28,7 @@ const (
 	ReasonRedirect        = "redirect"
 	ReasonForbiddenTarget = "forbidden_target"
 
-	// The last three come without a token request, and so never in an Event.
+	// The last four come without a token request, and so never in an Event.
 
 	// ReasonUnsupported: no such type of authorization is known here.
 	ReasonUnsupported = "unsupported"
@@ -38,6 +38,8 @@ const (
 	// ReasonNoRefresher: this process may not ask for tokens, and none that may has
 	// brought one in time.
 	ReasonNoRefresher = "no_refresher"
+	// ReasonBadRecord: the grant's record in the store cannot be read.
+	ReasonBadRecord = "bad_record"
 )
 
 // Reasons returns those that an Event may have, so that every series of a metric
@@ -69,7 +71,7 @@ func (f *failure) Error() string { return f.reason }
 // again soon would be noise in the provider's log.
 func (f *failure) final() bool {
 	switch f.reason {
-	case ReasonInvalidClient, ReasonInvalidGrant, ReasonRedirect, ReasonForbiddenTarget:
+	case ReasonInvalidClient, ReasonInvalidGrant, ReasonRedirect, ReasonForbiddenTarget, ReasonBadRecord:
 		return true
 	}
 	switch f.code {

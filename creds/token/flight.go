@@ -51,6 +51,14 @@ func backoff(fails int, final bool) time.Duration {
 	return pause/2 + rand.N(pause/2)
 }
 
+// failureOf is asFailure for an error that may be nil.
+func failureOf(err error) *failure {
+	if err == nil {
+		return nil
+	}
+	return asFailure(err)
+}
+
 func asFailure(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pillion/creds"
 )
@@ -38,7 +40,10 @@ type directory struct{ path string }
 
 var _ journal = directory{}
 
-const journalSuffix = ".journal"
+const (
+	journalSuffix  = ".journal"
+	journalWriting = ".writing-"
+)
 
 func (d directory) file(name string, gen int) string {
 	return filepath.Join(d.path, name+"."+strconv.Itoa(gen)+journalSuffix)
@@ -56,7 +61,7 @@ func (d directory) write(path string, data []byte) error {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(d.path, ".writing-*") // 0600
+	file, err := os.CreateTemp(d.path, journalWriting+"*") // 0600
 	if err != nil {
 		return err
 	}
@@ -100,6 +105,68 @@ func (d directory) load(name string) (map[int][]byte, error) {
 		}
 	}
 	return found, nil
+}
+
+// sweep removes what nothing will come back for: files of credentials that are gone,
+// and those that a write which was cut off has left.
+func (d directory) sweep(now time.Time, gone func(name string, age time.Duration) bool) error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("sweeping the journal: %w", err)
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			continue // removed by now
+		}
+		age := now.Sub(info.ModTime())
+		middle, ok := strings.CutSuffix(entry.Name(), journalSuffix)
+		dot := strings.LastIndexByte(middle, '.')
+		switch {
+		case strings.HasPrefix(entry.Name(), journalWriting):
+			if age < time.Hour {
+				continue // somebody is at it
+			}
+		case !ok || dot < 0 || !gone(middle[:dot], age):
+			continue
+		}
+		if err := os.Remove(filepath.Join(d.path, entry.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("sweeping the journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// sweepJournal removes what nobody will hand in any more, at a start: of credentials
+// that no store has, and of those that are not looked after here, in the end.
+func (r *Refresher) sweepJournal(ctx context.Context) {
+	if r.Journal == "" {
+		return
+	}
+	// What is left over lies there until the next start.
+	_ = directory{r.Journal}.sweep(r.now(), func(name string, age time.Duration) bool {
+		if _, ours := r.Table().ByName(name); ours {
+			return false // handIn sees to it
+		}
+		return age > journalFor || r.unknown(ctx, name)
+	})
+}
+
+// journalFor is how long an answer is kept of a credential that this process does not
+// look after: a sidecar that was given another selection, say.
+const journalFor = 30 * 24 * time.Hour
+
+// unknown reports whether no store has the credential. One that does not answer may.
+func (r *Refresher) unknown(ctx context.Context, name string) bool {
+	for _, store := range r.Stores {
+		ctx, cancel := context.WithTimeout(ctx, storePatience)
+		_, err := store.Get(ctx, creds.KeyCredentials+name)
+		cancel()
+		if !errors.Is(err, creds.ErrNotFound) {
+			return false
+		}
+	}
+	return len(r.Stores) > 0
 }
 
 // remove implements journal.

@@ -151,7 +151,7 @@ func decide(s situation) decision {
 	if s.record.Lease != nil {
 		next = s.overLease()
 	}
-	if until, held := s.held(); held && next.move != wait {
+	if until, held := s.record.held(s.now, s.asked); held && !s.want.force && next.move != wait {
 		return decision{move: backOff, retry: until}
 	}
 	return next
@@ -208,15 +208,15 @@ func (s situation) overLease() decision {
 // maxLease bounds what a record may say of a lease.
 const maxLease = 5 * time.Minute
 
-// held reports whether the shared back-off forbids a request, and until when. A
-// person may ask at any time; an edit lifts what only an edit can. One that is too
+// held reports whether the shared back-off forbids a request, and until when; a
+// person may ask at any time. An edit lifts what only an edit can. One that is too
 // long comes of a clock that was set back.
-func (s situation) held() (until time.Time, yes bool) {
-	until = fromMillis(s.record.NotBefore)
-	last := s.record.LastError
-	edited := last != nil && last.failure().final() && s.record.Tried != s.asked
-	ahead := until.Sub(s.now)
-	return until, ahead > 0 && ahead <= maxRetryAfter && !s.want.force && !edited
+func (g *grantRecord) held(now time.Time, asked string) (until time.Time, yes bool) {
+	until = fromMillis(g.NotBefore)
+	last := g.LastError
+	edited := last != nil && last.failure().final() && g.Tried != asked
+	ahead := until.Sub(now)
+	return until, ahead > 0 && ahead <= maxRetryAfter && !edited
 }
 
 // usable reports whether the token may be sent for that purpose.

@@ -61,6 +61,19 @@ func lifetime(expiresIn, token string) (time.Duration, basis) {
 	return assumedLifetime, basis
 }
 
+// grantLifetime reads what an answer says of the refresh token's life: Keycloak calls
+// it refresh_expires_in, where 0 is for ever, Microsoft and GitHub
+// refresh_token_expires_in. 0 is not known.
+func grantLifetime(text string) time.Duration {
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil || !isNumber(strings.TrimSpace(text)) || seconds < 1 {
+		return 0
+	}
+	return time.Duration(min(seconds, maxGrantLifetime.Seconds()) * float64(time.Second))
+}
+
+const maxGrantLifetime = 10 * 365 * 24 * time.Hour
+
 // parseSeconds reads 3600, "3600", 3600.5, 3.6e3 and, since it occurs and means
 // one thing only, "1h".
 func parseSeconds(text string) (time.Duration, bool) {

@@ -50,6 +50,9 @@ type grantRecord struct {
 	ConsentedAt int64        `json:"consented_at,omitempty"`
 	RotatedAt   int64        `json:"rotated_at,omitempty"`
 	ForcedAt    int64        `json:"forced_at,omitempty"` // the last refresh that a 401 forced
+	// GrantEndsAt is when Refresh buys nothing any more, as far as that is known.
+	GrantEndsAt int64 `json:"grant_ends_at,omitempty"`
+	SpareEndsAt int64 `json:"spare_ends_at,omitempty"`
 	// SpareServes: Refresh was the spare once, and the first consent is lost.
 	SpareServes bool `json:"spare_serves,omitempty"`
 	// WantedUntil: before it the token is renewed ahead of its end; afterwards only
@@ -97,8 +100,10 @@ type tokenRecord struct {
 	Error       *recordError `json:"error,omitempty"`
 	Fails       int          `json:"fails,omitempty"`
 	RetryAt     int64        `json:"retry_at,omitempty"`
-	// Of the grant, for warnings: when a person consented, and whether a spare is there.
+	// Of the grant, for warnings: when a person consented, when that ends, and whether a
+	// spare is there.
 	ConsentedAt int64 `json:"consented_at,omitempty"`
+	GrantEndsAt int64 `json:"grant_ends_at,omitempty"`
 	Spare       bool  `json:"spare,omitempty"`
 }
 

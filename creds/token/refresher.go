@@ -51,14 +51,18 @@ type Refresher struct {
 	holder  string             // this process in leases
 	ahead   float64            // share of a token's life left when it is renewed, drawn
 	work    sync.WaitGroup     // of Run
+	life    context.Context    // ends with Close
+	end     context.CancelFunc // of life
+	uses    sync.WaitGroup     // of charges
 }
 
 const (
 	// refresherWait bounds one attempt: a silent holder of a lease is watched for a
 	// minute.
 	refresherWait = 2 * time.Minute
-	// startSpread is how long the first looks at many credentials are spread over.
-	startSpread = 10 * time.Second
+	// The first looks at many credentials are spread over startEvery for each, and no
+	// more than startSpread.
+	startEvery, startSpread = 250 * time.Millisecond, 10 * time.Second
 	// idleEvery is how often a refresh token is used that nothing else uses: providers
 	// end one after 30 to 100 days.
 	idleEvery = 7 * 24 * time.Hour
@@ -70,6 +74,7 @@ func refresherLimit(*flight) time.Duration { return refresherWait }
 // it began has ended too.
 func (r *Refresher) Run(ctx context.Context) {
 	defer r.work.Wait()
+	r.work.Go(func() { r.sweepJournal(ctx) })
 	var look time.Time // the next at requests/
 	for {
 		now := r.now()
@@ -89,7 +94,7 @@ func (r *Refresher) Run(ctx context.Context) {
 }
 
 // follow makes charges of the table's credentials. What is new is looked at within
-// a moment, and at a start within startSpread.
+// a moment, and at a start with many within startSpread.
 func (r *Refresher) follow(now time.Time) {
 	table := r.Table()
 	r.mu.Lock()
@@ -99,7 +104,7 @@ func (r *Refresher) follow(now time.Time) {
 	}
 	spread := time.Second
 	if r.table == nil {
-		spread = startSpread
+		spread = between(spread, time.Duration(table.Len())*startEvery, startSpread)
 	}
 	kept := map[string]*charge{}
 	for _, c := range table.All() {

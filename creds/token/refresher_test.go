@@ -495,6 +495,18 @@ func TestWhatARecordAsksFor(t *testing.T) {
 			g.WantedUntil, g.Token, g.NotBefore = at(time.Hour), token(-2*time.Hour, time.Hour), at(10*time.Second)
 		}, plan{in: 10 * time.Second}},
 		{"edited", func(g *grantRecord) { g.Asked = "another" }, plan{renew: true}},
+		{"edited, in the back-off of a provider's trouble", func(g *grantRecord) {
+			g.Asked, g.NotBefore, g.LastError, g.Tried = "another", at(time.Minute), &recordError{Reason: ReasonServer5xx}, "another"
+		}, plan{in: time.Minute}},
+		{"edited, in a back-off that only an edit could end", func(g *grantRecord) {
+			g.Asked, g.NotBefore, g.LastError, g.Tried = "another", at(time.Minute), &recordError{Reason: ReasonInvalidClient}, "another"
+		}, plan{renew: true}},
+		{"not edited since it failed", func(g *grantRecord) {
+			g.Asked, g.NotBefore, g.LastError, g.Tried = "another", at(time.Minute), &recordError{Reason: ReasonInvalidClient}, askedOf(c)
+		}, plan{in: time.Minute}},
+		{"a back-off that a clock which was set back has left", func(g *grantRecord) {
+			g.WantedUntil, g.Token, g.NotBefore = at(time.Hour), token(-2*time.Hour, time.Hour), at(20*time.Hour)
+		}, plan{renew: true}},
 		{"never connected", func(g *grantRecord) { g.Refresh, g.WantedUntil = nil, at(time.Hour) }, plan{}},
 		{"connected for another purpose", func(g *grantRecord) { g.Refresh = &bound{"other", "rt"} }, plan{}},
 		{"a code just left", func(g *grantRecord) { g.Consent = &consentRecord{ID: "1", Code: "c", At: at(-time.Second)} }, plan{in: unaskedFor}},

@@ -47,6 +47,7 @@ type renewal struct {
 	own       ownLease
 	pending   *purchase     // bought, and not yet in the store
 	backedOff time.Duration // the pause that giveBack wrote last
+	sighting  sighting      // how the grant stood when it was looked at last
 }
 
 // seen is grants/NAME as one look found it.
@@ -140,6 +141,9 @@ func (r *renewal) look(ctx context.Context) (seen, error) {
 	s, err := r.read(ctx)
 	if err != nil {
 		r.watch = watch{} // whoever could not write either begins anew
+		if errors.Is(err, errRecordForm) || errors.Is(err, errRecordSchema) {
+			err = fmt.Errorf("%w: %w", &creds.TokenError{Credential: r.credential.Name, Reason: ReasonBadRecord, RetryAfter: unreadFor}, err)
+		}
 		return seen{}, fmt.Errorf("reading the grant of %s: %w", r.credential.Name, err)
 	}
 	return s, nil

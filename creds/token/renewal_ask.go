@@ -108,7 +108,15 @@ func (r *renewal) ask(ctx, own context.Context, s seen, times timings) (seen, er
 	failed := asFailure(err)
 	r.report(begun, answer{}, tokenRecord{}, failed)
 	switch {
-	case failed.unknown && !spent.IsZero():
+	case !spent.IsZero() && !failed.refresh.IsZero() && !failed.refresh.Equal(spent):
+		b := r.purchase(s, answer{refresh: failed.refresh}, spent, started)
+		b.Failed = failed.record(s.clock(r.now()))
+		s, err := r.keep(b)
+		if err != nil || s.version == 0 {
+			return s, err
+		}
+		return seen{}, failed.tokenError(r.credential.Name, max(time.Second, fromMillis(s.record.NotBefore).Sub(s.now)))
+	case failed.unknown && !spent.IsZero() && failed.refresh.IsZero():
 		r.tell(EventUnknownOutcome)
 		now := s.clock(r.now())
 		r.own.failed = failed.record(now)
@@ -135,7 +143,7 @@ func (r *renewal) giveBack(ctx context.Context, s seen, failed *failure) error {
 		}
 		g.Lease = nil
 		if failed != nil {
-			r.note(g, failed, now)
+			r.backedOff = g.note(failed, askedOf(r.credential), now)
 		}
 		return true
 	})
@@ -147,14 +155,15 @@ func (r *renewal) giveBack(ctx context.Context, s seen, failed *failure) error {
 }
 
 // note writes a failure down, and when the next request may be sent.
-func (r *renewal) note(g *grantRecord, failed *failure, now time.Time) {
+func (g *grantRecord) note(failed *failure, asked string, now time.Time) (pause time.Duration) {
 	fails := g.Fails
 	if failed.final() && !(g.LastError != nil && g.LastError.failure().final()) {
 		fails = 0
 	}
-	r.backedOff = pauseAfter(fails, failed)
-	g.Fails, g.NotBefore = fails+1, toMillis(now.Add(r.backedOff))
-	g.LastError, g.Tried = failed.record(now), askedOf(r.credential)
+	pause = pauseAfter(fails, failed)
+	g.Fails, g.NotBefore = fails+1, toMillis(now.Add(pause))
+	g.LastError, g.Tried = failed.record(now), asked
+	return pause
 }
 
 // lost is for an invalid_grant. Unless the refresh token has been replaced meanwhile,
@@ -167,10 +176,10 @@ func (r *renewal) lost(ctx context.Context, s seen, spent creds.Secret, failed *
 		if !g.Refresh.secret(purpose).Equal(spent) || g.Lease == nil || g.Lease.ID != r.own.id {
 			return false
 		}
-		g.Lost, g.Refresh, g.Lease, g.NotBefore = g.Refresh, nil, nil, 0
+		g.Lost, g.Refresh, g.GrantEndsAt, g.Lease, g.NotBefore = g.Refresh, nil, 0, nil, 0
 		switch {
 		case !g.Spare.secret(purpose).IsZero():
-			g.Refresh, g.Spare, g.SpareServes = g.Spare, nil, true
+			g.Refresh, g.GrantEndsAt, g.Spare, g.SpareEndsAt, g.SpareServes = g.Spare, g.SpareEndsAt, nil, 0, true
 		case kinds[r.credential.Authorization].consent:
 			g.LastError, g.Tried = failed.record(now), askedOf(r.credential)
 		}
@@ -193,8 +202,11 @@ func (r *renewal) report(begun time.Time, got answer, t tokenRecord, failed *fai
 	r.onEvent(e)
 }
 
-// record is f as records keep it.
+// record is f as records keep it; nil of nil.
 func (f *failure) record(now time.Time) *recordError {
+	if f == nil {
+		return nil
+	}
 	return &recordError{Reason: f.reason, Status: f.status, Code: f.code, Detail: f.detail, At: toMillis(now)}
 }
 

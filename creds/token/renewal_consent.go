@@ -40,14 +40,18 @@ func (r *renewal) exchange(ctx context.Context) error {
 	got, err := r.grant(ctx, proof{
 		code: creds.NewSecret(consent.Code), verifier: creds.NewSecret(consent.Verifier), redirectURL: consent.RedirectURL,
 	})
-	if err != nil {
-		failed := asFailure(err)
+	failed := failureOf(err)
+	if failed != nil && failed.refresh.IsZero() {
 		r.report(begun, answer{}, tokenRecord{}, failed)
 		return errors.Join(failed.tokenError(r.credential.Name, 0), r.wipeConsent(own, s, times, consent.ID))
 	}
+	if failed != nil {
+		got = answer{refresh: failed.refresh}
+	}
 	p := r.purchase(s, got, consent.parent(), started)
+	p.Failed = failed.record(s.clock(r.now()))
 	p.Consent, p.Spare = consent.ID, consent.Spare
-	r.report(begun, got, p.Token, nil)
+	r.report(begun, got, p.Token, failed)
 	s, err = r.keep(p)
 	switch {
 	case err != nil:
@@ -126,14 +130,14 @@ func (p *purchase) applyConsent(g *grantRecord, now time.Time) bool {
 		return false
 	}
 	g.Consent = nil
-	if purpose := p.Token.AccessToken.For; p.Spare && !g.Refresh.secret(purpose).IsZero() {
+	if p.Spare && !g.Refresh.secret(p.purpose()).IsZero() {
 		if p.Refresh != nil {
-			g.Spare, g.SpareServes = p.Refresh, false
+			g.Spare, g.SpareEndsAt, g.SpareServes = p.Refresh, p.GrantEndsAt, false
 			g.Gen++
 		}
 		return true
 	}
-	g.Refresh, g.SpareServes, g.ConsentedAt = p.Refresh, false, toMillis(now)
+	g.Refresh, g.GrantEndsAt, g.SpareServes, g.ConsentedAt = p.Refresh, p.GrantEndsAt, false, toMillis(now)
 	p.serve(g, now)
 	return true
 }

@@ -16,9 +16,14 @@ type purchase struct {
 	Gen     int         `json:"gen"` // of the grant that it was bought for
 	Refresh *bound      `json:"refresh_token,omitempty"`
 	Token   tokenRecord `json:"token"`
-	Asked   string      `json:"asked"`
-	Consent string      `json:"consent,omitempty"` // ID of the consent whose code was spent
-	Spare   bool        `json:"spare,omitempty"`
+	// Failed is why there is no access token: the answer held the next refresh token
+	// alone, and the one before is spent all the same.
+	Failed *recordError `json:"failed,omitempty"`
+	Asked  string       `json:"asked"`
+	// GrantEndsAt is when Refresh ends, or the one that it goes on with; 0: not known.
+	GrantEndsAt int64  `json:"grant_ends_at,omitempty"`
+	Consent     string `json:"consent,omitempty"` // ID of the consent whose code was spent
+	Spare       bool   `json:"spare,omitempty"`
 
 	parent creds.Secret // what was spent: the refresh token, or code and verifier
 	lease  string       // that it was bought under
@@ -34,6 +39,10 @@ func (r *renewal) purchase(s seen, got answer, spent creds.Secret, started time.
 	}
 	if !got.refresh.IsZero() {
 		p.Refresh = &bound{r.purpose(), got.refresh.Reveal()}
+	}
+	p.GrantEndsAt = toMillis(r.grantEnds(s.record, got.grantLife, p.rotated(), started))
+	if got.token.IsZero() {
+		return p
 	}
 	issued, expires := started, started.Add(got.lifetime)
 	renew := expires.Add(-got.lifetime * 6 / 10)
@@ -55,6 +64,21 @@ func (r *renewal) purchase(s seen, got answer, spent creds.Secret, started time.
 	return p
 }
 
+// grantEnds is when a person has to consent again: by the answer, else by what the
+// credential says of a refresh token's life, which begins with each that is new.
+func (r *renewal) grantEnds(g grantRecord, stated time.Duration, rotated bool, started time.Time) time.Time {
+	life := r.credential.RefreshTokenLifetime
+	switch {
+	case stated > 0:
+		return started.Add(stated)
+	case life > 0 && rotated:
+		return started.Add(life)
+	case life > 0 && g.ConsentedAt != 0:
+		return fromMillis(max(g.GrantEndsAt, toMillis(fromMillis(g.ConsentedAt).Add(life))))
+	}
+	return time.Time{}
+}
+
 // apply puts the purchase into g, and reports false if g does not wait for it: the
 // grant has moved on, or holds it already.
 func (p *purchase) apply(g *grantRecord, now time.Time) bool {
@@ -74,6 +98,9 @@ func (p *purchase) apply(g *grantRecord, now time.Time) bool {
 	if p.Refresh != nil {
 		g.Refresh = p.Refresh
 	}
+	if p.GrantEndsAt != 0 || p.rotated() {
+		g.GrantEndsAt = p.GrantEndsAt
+	}
 	p.serve(g, now)
 	return true
 }
@@ -82,8 +109,25 @@ func (p *purchase) rotated() bool {
 	return p.Refresh != nil && !p.Refresh.value().Equal(p.parent)
 }
 
-// serve makes the purchase's token the one that is served.
+// purpose is what all that it holds was given for.
+func (p *purchase) purpose() string {
+	if p.Refresh != nil {
+		return p.Refresh.For
+	}
+	return p.Token.AccessToken.For
+}
+
+// serve makes the purchase's token the one that is served. Without one the last goes
+// on to serve, and the next request waits like that after any failure; but for one
+// that follows a consent, which is what a person is waiting for.
 func (p *purchase) serve(g *grantRecord, now time.Time) {
+	if p.Failed != nil {
+		g.Lease, g.RotatedAt, g.Lost = nil, toMillis(now), nil
+		if g.note(p.Failed.failure(), p.Asked, now); p.Consent != "" {
+			g.NotBefore = 0
+		}
+		return
+	}
 	g.Gen++
 	token := p.Token
 	token.Gen = g.Gen
@@ -99,8 +143,12 @@ func (p *purchase) serve(g *grantRecord, now time.Time) {
 // journal that cannot be written only adds to what a death would cost.
 func (r *renewal) keep(p *purchase) (seen, error) {
 	if r.journal != nil && !p.parent.IsZero() {
-		if file, err := seal(r.credential.Name, p); err == nil {
-			_ = r.journal.store(r.credential.Name, p.Gen, file)
+		file, err := seal(r.credential.Name, p)
+		if err == nil {
+			err = r.journal.store(r.credential.Name, p.Gen, file)
+		}
+		if err != nil && r.onEvent != nil {
+			r.onEvent(Event{Kind: EventJournalFailed, Credential: r.credential.Name, Grant: r.credential.Authorization, Detail: err.Error()})
 		}
 	}
 	r.pending = p

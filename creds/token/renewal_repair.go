@@ -31,10 +31,13 @@ func (r *renewal) repairOnce(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	s, err := r.look(ctx)
-	if err != nil || s.version == 0 {
+	if err != nil {
 		return false, err
 	}
-	next := r.project(s)
+	next := r.saw(s)
+	if s.version == 0 {
+		return false, nil
+	}
 	old, err := decodeToken(stored.Data)
 	if !missing && err == nil && old.encode().Equal(next.encode()) {
 		return false, nil
@@ -63,6 +66,13 @@ func (r *renewal) exists(ctx context.Context) bool {
 	return !errors.Is(err, creds.ErrNotFound)
 }
 
+// saw keeps, for Refresher.State, how the grant stands, and returns it.
+func (r *renewal) saw(s seen) tokenRecord {
+	next := r.project(s)
+	r.sighting = sighting{record: next, offset: s.at.Sub(s.now)}
+	return next
+}
+
 // project is tokens/NAME by what grants/NAME says.
 func (r *renewal) project(s seen) tokenRecord {
 	g := s.record
@@ -72,6 +82,10 @@ func (r *renewal) project(s seen) tokenRecord {
 	}
 	t.Schema, t.Gen = schema, g.Gen
 	t.Fails, t.RetryAt, t.ConsentedAt, t.Spare = g.Fails, g.NotBefore, g.ConsentedAt, g.Spare != nil
+	t.GrantEndsAt = 0
+	if !g.Refresh.secret(r.purpose()).IsZero() {
+		t.GrantEndsAt = g.GrantEndsAt
+	}
 	t.Status, t.Error = r.status(s)
 	return t
 }

@@ -25,11 +25,9 @@ type shared struct {
 	limit   func(*flight) time.Duration
 	silence func(now time.Time) string // that nobody answers, if so; nil: it needs nobody
 
-	// Under mu: what was seen last.
-	record  tokenRecord
-	offset  time.Duration // what our clock was ahead of the store's
-	trouble error         // of the last flight, if it failed
-	looks   int           // flights ahead since the token came, in vain
+	// Under mu.
+	sighting
+	looks int // flights ahead since the token came, in vain
 }
 
 var _ Source = (*shared)(nil)
@@ -117,9 +115,6 @@ func (s *shared) hold(record tokenRecord, now time.Time) (*held, error) {
 	return h, nil
 }
 
-// local returns a record's time by our clock.
-func (s *shared) local(ms int64) time.Time { return fromMillis(ms).Add(s.offset) }
-
 // nextLook is when to fetch ahead again after one in vain: in 2 s, 4 s, 8 s ..., each
 // drawn from its upper half, but before half of what is left.
 func (s *shared) nextLook(h *held, now time.Time) time.Duration {
@@ -142,7 +137,7 @@ func (s *shared) refuse(err error, now time.Time) (time.Duration, func(time.Dura
 		case errors.Is(err, creds.ErrStoreUnavailable), errors.Is(err, creds.ErrNoProgress):
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			err = &creds.TokenError{Credential: s.credential, Reason: ReasonTimeout}
-		default: // a record that cannot be read
+		default:
 			err = fmt.Errorf("%w: %w", creds.ErrStoreUnavailable, err)
 		}
 		pause := min(backoff(s.fails, false), 8*time.Second)
@@ -173,38 +168,13 @@ func (s *shared) State() State {
 	defer s.mu.Unlock()
 	now := s.now()
 	state := s.state(now)
-	switch s.record.Status {
-	case StatusDegraded, StatusNeedsConsent, StatusConfigError:
-		state.Status, state.Failures = s.record.Status, s.record.Fails
-	}
-	if s.record.RetryAt != 0 {
-		state.NextAttempt = s.local(s.record.RetryAt)
-	}
-	if e := s.record.Error; e != nil {
-		state.LastError, state.Detail = e.tokenError(s.credential, max(0, state.NextAttempt.Sub(now))), e.Detail
-	}
-	s.stateOfTrouble(&state, now)
+	s.sighting.tell(&state, s.credential, now)
+	s.tellSilence(&state, now)
 	return state
 }
 
-// stateOfTrouble adds what the last flight ended with, where the record does not say.
-func (s *shared) stateOfTrouble(state *State, now time.Time) {
-	unavailable, ok := errors.AsType[*creds.TokenError](s.trouble)
-	switch {
-	case s.trouble == nil, errors.Is(s.trouble, errNothingNew):
-	case errors.Is(s.trouble, creds.ErrStoreUnavailable):
-		state.Detail = creds.ErrStoreUnavailable.Error()
-		if state.Status == StatusNone {
-			state.Status = StatusDegraded
-		}
-	case ok && state.LastError == nil:
-		state.LastError, state.Status = unavailable, StatusDegraded
-		if errors.Is(s.trouble, creds.ErrNeedsConsent) {
-			state.Status = StatusNeedsConsent
-		} else if (&failure{reason: unavailable.Reason, code: unavailable.Code}).final() {
-			state.Status = StatusConfigError
-		}
-	}
+// tellSilence adds that no refresher answers, where one ought to have.
+func (s *shared) tellSilence(state *State, now time.Time) {
 	waits := s.record.RetryAt != 0 && now.Before(s.local(s.record.RetryAt).Add(unansweredFor))
 	if s.silence == nil || waits || s.record.Status == StatusNeedsConsent {
 		return

@@ -45,6 +45,10 @@ type State struct {
 	Detail      string            // more about LastError, in our own words; may be empty
 	Failures    int               // in a row
 	NextAttempt time.Time         // not before this, after a failure
+
+	// GrantEnds is when a person has to connect the credential again at the latest,
+	// as far as the provider or the credential tell; zero: they do not.
+	GrantEnds time.Time
 }
 
 // Result is how a token request ended: a label of metrics.
@@ -67,10 +71,12 @@ const (
 	EventUnknownOutcome                  // a request ended so that the provider may have acted on it
 	EventBlindClaim                      // a claim was laid over one whose holder is silent
 	EventState                           // the status that others read has changed
+	EventJournalFailed                   // an answer is not in the journal: were this process to end before the store has it, it would be lost
 )
 
 // Event tells of one step that metrics count and the log shows. All but Kind,
-// Credential and Grant are a request's alone, State an EventState's.
+// Credential and Grant are a request's alone; but State is an EventState's, and
+// Detail an EventJournalFailed's too.
 type Event struct {
 	Kind       EventKind
 	Credential string
