@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -57,6 +60,11 @@ func (a *app) scanHostKeys(ctx context.Context, address string) error {
 	if err != nil && len(found) == 0 {
 		return err
 	}
+	for _, key := range found {
+		if c.isOwnKey(key.Key) {
+			return fmt.Errorf("%s is pillion itself: name the server", target.Authority())
+		}
+	}
 	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, key := range found {
 		fmt.Fprintf(t, "%s\t%s\n", key.Type, key.SHA256)
@@ -70,6 +78,12 @@ func (a *app) scanHostKeys(ctx context.Context, address string) error {
 		return fmt.Errorf("not all types could be asked for: %w", err)
 	}
 	return nil
+}
+
+// isOwnKey reports whether a host key is the one that our clients know us by.
+func (c *config) isOwnKey(key ssh.PublicKey) bool {
+	published, err := os.ReadFile(filepath.Join(c.Publish, sftpgw.KnownHostsFile))
+	return err == nil && bytes.Contains(published, bytes.TrimSpace(ssh.MarshalAuthorizedKey(key)))
 }
 
 // serverOf reads HOST:PORT, and is lenient about a whole URL.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +22,11 @@ import (
 // and, where there is one, a real ProFTPD. Every row of TestSFTP shares it.
 type sftpLab struct {
 	*sidecarProcess
-	listen, only string // where it serves SFTP, and where for acme alone
+	whole        *testing.T // that the lab belongs to, not one of its parts
+	listen, only string     // where it serves SFTP, and where for acme alone
 	openssh      *credstest.SSHD
 	proftpd      *credstest.SSHD // nil: not here
+	globex       *credstest.SSHD // one of the two
 }
 
 const (
@@ -31,31 +34,40 @@ const (
 	globexHost = "files.globex.example" // port 2222, credential globex, ProFTPD or OpenSSH
 )
 
-// newSFTPLab starts all of it; more is put into the section sftp.
-func newSFTPLab(t *testing.T, more string) *sftpLab {
+// otherHosts lead to OpenSSH too, for tests that need credentials of their own.
+var otherHosts = []string{"new.example", "wrong.example", "rsa.example", "ecdsa.example", "pins.example"}
+
+// newSFTPLab starts all of it.
+func newSFTPLab(t *testing.T) *sftpLab {
 	t.Helper()
 	l := &sftpLab{
+		whole:          t,
 		sidecarProcess: &sidecarProcess{binary: buildProgram(t, "."), state: filepath.Join(t.TempDir(), "state"), proxy: freeAddress(t), metrics: freeAddress(t)},
 		listen:         freeAddress(t), only: freeAddress(t),
 		openssh: credstest.StartSSHD(t, credstest.SSHDOptions{}),
 	}
-	globex := l.openssh
+	l.globex = l.openssh
 	if _, err := os.Stat("/usr/lib/proftpd/mod_sftp.so"); err == nil && os.Getuid() == 0 {
 		l.proftpd = credstest.StartProFTPD(t)
-		globex = l.proftpd
+		l.globex = l.proftpd
 	}
 	l.config = filepath.Join(t.TempDir(), "pillion.yaml")
-	l.configure(t, more, globex)
-	for name, server := range map[string]*credstest.SSHD{"acme": l.openssh, "globex": globex} {
-		url := map[string]string{"acme": "sftp://" + acmeHost + ":22/", "globex": "sftp://" + globexHost + ":2222/"}[name]
-		l.run(t, server.Password.Reveal(), "credential", "set", name, "--config", l.config, "--url", url,
-			"--username", server.Username, "--password-file", "-", "--host-key", server.HostKeys[0])
-	}
+	l.configure(t, "")
+	l.set(t, l.openssh, "acme", "sftp://"+acmeHost+":22/", l.openssh.HostKeys[0])
+	l.set(t, l.globex, "globex", "sftp://"+globexHost+":2222/", l.globex.HostKeys[0])
 	l.start(t)
 	return l
 }
 
-func (l *sftpLab) configure(t *testing.T, more string, globex *credstest.SSHD) {
+// set stores a credential for server under that URL and pin.
+func (l *sftpLab) set(t *testing.T, server *credstest.SSHD, name, url, pin string) {
+	t.Helper()
+	l.run(t, server.Password.Reveal(), "credential", "set", name, "--config", l.config, "--url", url,
+		"--username", server.Username, "--password-file", "-", "--host-key", pin)
+}
+
+// configure writes the configuration; more is put into the section sftp.
+func (l *sftpLab) configure(t *testing.T, more string) {
 	t.Helper()
 	text := fmt.Sprintf(`state: %q
 proxy: {listen: %q}
@@ -63,8 +75,13 @@ metrics: {listen: %q}
 sftp: {listen: %q, listeners: {acme: %q}%s}
 upstream:
   allow: [127.0.0.1]
-  resolve: {%s: %q, %s: %q}
-`, l.state, l.proxy, l.metrics, l.listen, l.only, more, acmeHost, l.openssh.Addr, globexHost, globex.Addr)
+  resolve:
+    %s: %q
+    %s: %q
+`, l.state, l.proxy, l.metrics, l.listen, l.only, more, acmeHost, l.openssh.Addr, globexHost, l.globex.Addr)
+	for _, host := range otherHosts {
+		text += fmt.Sprintf("    %s: %q\n", host, l.openssh.Addr)
+	}
 	if err := os.WriteFile(l.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +125,7 @@ func (l *sftpLab) shell(t *testing.T, dir, command string) (string, error) {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
+	credstest.FindCanaries(t, out) // the password of a server
 	return string(out), err
 }
 
@@ -158,10 +176,41 @@ var moreSFTP = []string{
 	`$PILLION put --quiet --credential acme up sftp://sftp.acme.example:22/~/to`, // by CONNECT
 }
 
-// TestSFTPClients: every command line of docs/sftp.md, with the real client, the
-// built program and a real server; what arrives is what was sent.
-func TestSFTPClients(t *testing.T) {
-	l := newSFTPLab(t, "")
+// TestSFTP: the built program with real clients before real servers.
+func TestSFTP(t *testing.T) {
+	l := newSFTPLab(t)
+	t.Run("clients", l.clients)
+	t.Run("commands", l.commands)
+	t.Run("new credentials", l.newCredentials)
+	t.Run("policy", l.policy)
+	// Of docs/attacks.md:
+	t.Run("55 another host key than the pinned one", l.another)
+	t.Run("56 the server offers another type of key first", func(t *testing.T) {
+		for name, pin := range map[string]string{"rsa": l.openssh.HostKeys[2], "ecdsa": l.openssh.HostKeys[1]} {
+			l.set(t, l.openssh, name, "sftp://"+name+".example:22/", pin)
+			l.uploads(t, name)
+		}
+	})
+	t.Run("57 pins in every form", l.pins)
+	t.Run("58 what sftp.allow does not list", l.denied)
+	t.Run("59 uploads with something killed under them", func(t *testing.T) {
+		for i := range 12 { // sftpgw has more of them, make soak 200
+			l.killed(t, i%kills)
+		}
+	})
+	t.Run("60 anything but SFTP", l.onlySFTP)
+	t.Run("61 two uploads at once", func(t *testing.T) {
+		var group sync.WaitGroup
+		for _, name := range []string{"acme", "globex", "acme", "globex"} {
+			group.Go(func() { l.uploads(t, name) })
+		}
+		group.Wait()
+	})
+	t.Run("drain", l.drain) // the last: pillion has ended then
+}
+
+// clients: every command line of docs/sftp.md; what arrives is what was sent.
+func (l *sftpLab) clients(t *testing.T) {
 	commands := append(documentedSFTP(t), moreSFTP...)
 	if len(commands) < 20 {
 		t.Fatalf("only %d command lines were found", len(commands))
@@ -176,8 +225,7 @@ func TestSFTPClients(t *testing.T) {
 	for _, command := range commands {
 		t.Run(strings.Join(strings.Fields(command), " "), func(t *testing.T) {
 			need(t, clientOf(command))
-			content := make([]byte, 300_000)
-			_, _ = rand.Read(content)
+			content := random(300_000)
 			home := l.home(t, content)
 			out, err := l.shell(t, home, l.here(command))
 			if err != nil {
@@ -187,14 +235,26 @@ func TestSFTPClients(t *testing.T) {
 			if strings.Contains(command, "globex") && l.proftpd != nil {
 				server = l.proftpd
 			}
-			to := filepath.Join(server.Home, "to")
-			got, err := os.ReadFile(to)
-			if err != nil || !bytes.Equal(got, content) {
-				t.Errorf("%d bytes of %d arrived, %v\n%s", len(got), len(content), err, out)
-			}
-			_ = os.Remove(to)
+			arrived(t, server, "to", content)
 		})
 	}
+}
+
+func random(size int) []byte {
+	content := make([]byte, size)
+	_, _ = rand.Read(content)
+	return content
+}
+
+// arrived checks a file on the server, and removes it.
+func arrived(t *testing.T, server *credstest.SSHD, name string, content []byte) {
+	t.Helper()
+	path := filepath.Join(server.Home, name)
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes of %d arrived, %v", len(got), len(content), err)
+	}
+	_ = os.Remove(path)
 }
 
 // clientOf is the program that a command line needs.
