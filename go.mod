@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	filippo.io/age v1.3.2 // the embedded store is a file that the stock age tool reads
+	github.com/chromedp/cdproto v0.159.0 // tests: what chromedp has no words for, such as a browser without scripts
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser at consent and on the page
 	github.com/elazarl/goproxy v1.9.2 // takes CONNECT and what is not for a proxy
 	github.com/fsnotify/fsnotify v1.10.1 // a changed configuration or store is noticed at once
@@ -27,7 +28,6 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/coder/websocket v1.8.15 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.1 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect

@@ -8,6 +8,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -369,4 +370,38 @@ func TestExplain(t *testing.T) {
 	r.get("/explain?url="+url.QueryEscape("http://jira.example/rest")).want(t, 200, "goes on as https")
 	r.get("/explain?url="+url.QueryEscape("https://jira.example:8443/")).want(t, 200, "port differs")
 	r.get("/explain?url=nothing").want(t, 422, "has no scheme")
+}
+
+// What the pages are made of is HTML as it is meant to be.
+func TestValidHTML(t *testing.T) {
+	grants := &knownGrants{report: Report{OK: true, Lines: []string{"fine"}}}
+	r := loggedIn(t, func(s *Server) { s.Grants, s.Live = grants, knownLive{time.Now()} })
+	pages := map[string]string{"empty": r.get("/").body, "new": r.get("/new").body, "errors": r.post("/new", "protocol", "https", "authorization", "login").body}
+	exampleStore(r, grants)
+	for _, path := range []string{"/", "/credentials/jira", "/credentials/servicenow", "/credentials/files", "/credentials/jira/delete", "/explain?url=https://jira.example:1/", "/live", "/nothing", "/login"} {
+		pages[strings.Map(func(c rune) rune {
+			if c >= 'a' && c <= 'z' {
+				return c
+			}
+			return '-'
+		}, "page"+path)] = r.get(path).body
+	}
+	pages["conflict"] = r.post("/credentials/status", "version", "9", "protocol", "https", "authorization", "none", "url", "https://status.example/x").body
+	pages["result"] = r.post("/credentials/itsm/test").body
+	dir := t.TempDir()
+	var files []string
+	for name, page := range pages {
+		file := filepath.Join(dir, name+".html")
+		if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	rules := `{"root": true, "extends": ["html-validate:recommended"], "rules": {"long-title": "off", "no-trailing-whitespace": "off", "attribute-boolean-style": "off", "form-dup-name": "off"}}`
+	if err := os.WriteFile(filepath.Join(dir, ".htmlvalidate.json"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if problems := credstest.ValidateHTML(t, files...); problems != "" {
+		t.Errorf("html-validate says:\n%s", strings.ReplaceAll(problems, dir, ""))
+	}
 }

@@ -39,7 +39,11 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request, session *Session) 
 	}
 	name := r.PathValue("name")
 	_, stored, err := creds.LoadPublic(r.Context(), session.Store, name)
-	if err != nil && !errors.Is(err, creds.ErrNotFound) { // removed meanwhile is a conflict, further down
+	switch {
+	case errors.Is(err, creds.ErrNotFound):
+		s.failDeleted(w, session, name)
+		return
+	case err != nil:
 		s.failStore(w, session, err)
 		return
 	}
@@ -169,7 +173,7 @@ func (s *Server) conflict(w http.ResponseWriter, r *http.Request, session *Sessi
 	theirs, stored, err := creds.LoadPublic(r.Context(), session.Store, f.Name)
 	switch {
 	case errors.Is(err, creds.ErrNotFound):
-		s.fail(w, session, http.StatusConflict, f.Name+" was deleted meanwhile", "Nothing was saved. To have it back, make it again.")
+		s.failDeleted(w, session, f.Name)
 		return
 	case err != nil:
 		s.failStore(w, session, err)
@@ -182,6 +186,10 @@ func (s *Server) conflict(w http.ResponseWriter, r *http.Request, session *Sessi
 		f.Headers[i].Stored = slices.Contains(stored, "header:"+f.Headers[i].Name)
 	}
 	s.renderForm(w, session, http.StatusConflict, f, func(p *formPage) { p.Conflict = conflict })
+}
+
+func (s *Server) failDeleted(w http.ResponseWriter, session *Session, name string) {
+	s.fail(w, session, http.StatusConflict, name+" was deleted meanwhile", "Nothing was saved. To have it back, make it again.")
 }
 
 // conflictView is what the form shows of an edit that came too late.

@@ -98,6 +98,7 @@ func (p *formPage) problems(problems []creds.FieldError) {
 	slices.SortStableFunc(problems, func(a, b creds.FieldError) int { return orderOf(a.Field) - orderOf(b.Field) })
 	for _, problem := range problems {
 		id, label := p.place(problem.Field)
+		problem.Problem = strings.Replace(problem.Problem, " by authorization type "+string(p.Form.Authorization), "", 1) // the form says which
 		p.Errors = append(p.Errors, errorView{id, label, problem.Problem})
 		if p.byField[problem.Field] != "" {
 			p.byField[problem.Field] += "; "

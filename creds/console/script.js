@@ -1,6 +1,6 @@
 'use strict';
 // What works without this file too, made quicker: copying, a dialog in place of a
-// page, the focus on the box of errors.
+// page, links into closed parts of the form.
 
 for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;
@@ -16,9 +16,6 @@ for (const button of document.querySelectorAll('[data-copy]')) {
     setTimeout(() => { button.textContent = 'Copy'; }, 2000);
   });
 }
-
-const errors = document.getElementById('errors');
-if (errors) errors.focus();
 
 // A click on a bin asks in a dialog: the same page, in front of this one.
 for (const link of document.querySelectorAll('[data-dialog]')) {
