@@ -28,16 +28,16 @@ func modelTimes(rules rules) timings {
 }
 
 // renewal is the real one of a process that starts.
-func (f *fleet) renewal(a *actor) *renewal {
-	found, err := kindOf(f.current)
+func (f *fleet) renewal(a *actor, c *creds.Credential) *renewal {
+	found, err := kindOf(c)
 	if err != nil {
 		panic(err) // a test's own mistake
 	}
 	provider := &steppedProvider{f.provider, a}
 	store := &steppedStore{Store: f.store, actor: a, name: f.describe, fix: undrawn}
 	r := &renewal{
-		store: store, credential: f.current, holder: fmt.Sprintf("%s-%d", a.name, a.starts),
-		grant: found.grant(f.current, endpoint{http: provider, now: time.Now}),
+		store: store, credential: c, holder: fmt.Sprintf("%s-%d", a.name, a.starts),
+		grant: found.grant(c, endpoint{http: provider, now: time.Now}),
 		now:   time.Now, timeout: 15 * time.Second,
 		times: func(time.Duration) timings { return modelTimes(f.rules) },
 		sleep: func(ctx context.Context, d time.Duration) error {
@@ -134,12 +134,12 @@ func (f *fleet) renewed(a *actor, r *renewal, w want) {
 	})
 	purpose := purposeOf(r.credential)
 	switch {
-	case errors.Is(err, creds.ErrNeedsConsent) && f.excused:
+	case errors.Is(err, creds.ErrNeedsConsent) && (f.excused || r.credential != f.current), f.removed:
 	case err != nil:
 		f.violate("%s gets no token: %v", a.name, err)
 	case !got.usable(purpose, clock):
 		f.violate("%s gets a token that is not usable", a.name)
-	case !f.excused && !f.provider.accepts(modelName, got.AccessToken.secret(purpose).Reveal()):
+	case !f.excused && !f.provider.accepts(f.family(r.credential), got.AccessToken.secret(purpose).Reveal()):
 		f.violate("%s gets a token that the provider does not know", a.name)
 	}
 }
@@ -154,8 +154,11 @@ func (f *fleet) sound() string {
 	w.free, w.outage = true, time.Time{}
 	time.Sleep(time.Minute)
 	before := f.provider.rotations
-	f.process("auditor", func(a *actor, r *renewal) { f.renewed(a, r, want{force: true}) })
+	f.process("auditor", f.current, func(a *actor, r *renewal) { f.renewed(a, r, want{force: true}) })
 	w.run()
+	if f.removed {
+		return f.nothingLeft()
+	}
 	if f.wrong != "" || f.excused {
 		return f.wrong
 	}
@@ -186,22 +189,26 @@ type scenario struct {
 	procs  int
 	limits limits
 	rules  rules
-	finds  string // what is wrong where rules are left out
+	extra  func(*fleet) // what one more process does
+	finds  string       // what is wrong where rules are left out
 }
 
 // explore runs it through; rotations counts those of all executions.
 func (s scenario) explore(t *testing.T) (e *explorer, rotations int, problem string) {
 	e = &explorer{}
 	problem = explore(t, e, func(w *world) func() string {
-		w.limits, w.alike = s.limits, true
+		w.limits, w.alike = s.limits, s.extra == nil
 		f := newFleet(w, time.Hour, s.rules)
 		f.consented(0)
 		for i := range s.procs {
-			f.process(string(rune('A'+i)), func(a *actor, r *renewal) { f.renewed(a, r, want{}) })
+			f.process(string(rune('A'+i)), f.current, func(a *actor, r *renewal) { f.renewed(a, r, want{}) })
+		}
+		if s.extra != nil {
+			s.extra(f)
 		}
 		return func() string {
 			rotations += f.provider.rotations
-			if w.used == (limits{}) && f.provider.calls != 1 {
+			if w.used == (limits{}) && s.extra == nil && f.provider.calls != 1 {
 				f.violate("%d token calls for one token, with no fault", f.provider.calls)
 			}
 			return f.sound()
@@ -230,6 +237,9 @@ func TestModel(t *testing.T) {
 		{name: "frozen", procs: 2, limits: first(limits{freezes: 1, longest: shortly})},
 		{name: "frozen for too long", procs: 2, limits: first(limits{freezes: 1, longest: tooLong})},
 		{name: "an outage", procs: 2, limits: first(limits{outages: 1, outage: shortly})},
+		{name: "a consent meanwhile", procs: 1, extra: (*fleet).consents, limits: limits{choices: 10}},
+		{name: "an edit meanwhile", procs: 1, extra: (*fleet).moves, limits: limits{choices: 10}},
+		{name: "a removal meanwhile", procs: 1, extra: (*fleet).removes},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -250,11 +260,15 @@ func TestModelSoak(t *testing.T) {
 		{name: "frozen", procs: 2, limits: limits{freezes: 1, longest: shortly}},
 		{name: "frozen for too long", procs: 2, limits: limits{freezes: 1, longest: tooLong}},
 		{name: "an outage", procs: 2, limits: limits{outages: 1, outage: shortly}},
-		{name: "a death and a lost answer", procs: 2, limits: limits{kills: 1, losses: 1, longest: briefly, ends: true}},
+		{name: "a death and a lost answer", procs: 2, limits: limits{kills: 1, losses: 1, longest: briefly, ends: true, by: "A"}},
 		{name: "frozen after an outage", procs: 2, limits: limits{freezes: 1, outages: 1, longest: briefly, outage: shortly, steps: 6, ends: true, by: "A", writes: true}},
-		{name: "two lost answers", procs: 2, limits: limits{losses: 2}},
-		{name: "frozen in an outage", procs: 2, limits: limits{freezes: 1, outages: 1, longest: briefly, outage: shortly, ends: true}},
-		{name: "a death in an outage", procs: 2, limits: limits{kills: 1, outages: 1, longest: briefly, outage: shortly, ends: true}},
+		{name: "a consent meanwhile", procs: 1, extra: (*fleet).consents},
+		{name: "a consent and a death", procs: 1, extra: (*fleet).consents, limits: limits{kills: 1, longest: shortly, ends: true}},
+		{name: "an edit meanwhile", procs: 1, extra: (*fleet).moves},
+		{name: "a removal meanwhile", procs: 2, extra: (*fleet).removes},
+		{name: "two lost answers", procs: 2, limits: limits{losses: 2, by: "A"}},
+		{name: "frozen in an outage", procs: 2, limits: limits{freezes: 1, outages: 1, longest: briefly, outage: shortly, ends: true, by: "A"}},
+		{name: "a death in an outage", procs: 2, limits: limits{kills: 1, outages: 1, longest: briefly, outage: shortly, ends: true, by: "A"}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -270,7 +284,7 @@ func (s scenario) holds(t *testing.T) {
 	if problem != "" {
 		t.Fatal(problem)
 	}
-	if e.finished < 25 || len(e.seen) < 50 || rotations < e.finished {
+	if e.finished < 25 || len(e.seen) < 50 || rotations < e.finished/2 {
 		t.Errorf("%d executions and %d rotations: that says nothing", e.finished, rotations)
 	}
 	t.Logf("%d executions, %d to their end, %d states, at most %d choices; %d rotations; %v",

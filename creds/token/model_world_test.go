@@ -30,6 +30,7 @@ type fleet struct {
 	namer    *namer
 	disks    map[string]*disk
 	current  *creds.Credential // as it stands in credentials/
+	removed  bool              // it does not stand there any more
 
 	seq     int
 	spentAt map[string]int           // refresh token -> when it last arrived
@@ -179,12 +180,24 @@ func (f *fleet) bindsRight(b *bound, what string) {
 
 // purposes of the families of tokens, by name.
 func (f *fleet) purposes() map[string]string {
-	moved := *f.provider.credential(modelName, creds.AuthorizationCode)
-	moved.URL = "https://elsewhere.example/"
-	return map[string]string{
-		modelName:            purposeOf(f.provider.credential(modelName, creds.AuthorizationCode)),
-		modelName + "-moved": purposeOf(&moved),
+	c := f.provider.credential(modelName, creds.AuthorizationCode)
+	return map[string]string{modelName: purposeOf(c), movedName: purposeOf(moved(c))}
+}
+
+// movedName is the family of tokens for the credential after an edit.
+const movedName = modelName + "-moved"
+
+func moved(c *creds.Credential) *creds.Credential {
+	edited := *c
+	edited.URL = "https://elsewhere.example/"
+	return &edited
+}
+
+func (f *fleet) family(c *creds.Credential) string {
+	if f.purposes()[movedName] == purposeOf(c) {
+		return movedName
 	}
+	return modelName
 }
 
 // happened implements monitor.
@@ -265,9 +278,9 @@ func (d *disk) remove(_ string, gen int) error {
 
 // process is one run of a refresher: it hands in what it finds on its disk, and then
 // does its work.
-func (f *fleet) process(name string, work func(*actor, *renewal)) {
+func (f *fleet) process(name string, c *creds.Credential, work func(*actor, *renewal)) {
 	f.world.add(name, func(a *actor) {
-		r := f.renewal(a)
+		r := f.renewal(a, c)
 		if r.journal != nil {
 			_ = f.again(a, func() error { return r.handIn(a.ctx) })
 		}

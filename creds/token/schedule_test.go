@@ -189,6 +189,8 @@ type limits struct {
 	steps int
 	// what is held up goes on after no time or the longest; otherwise at any step
 	ends bool
+	// so many choices; what follows takes its first way; 0: without a bound
+	choices int
 	// faults happen to that process alone; if "", to any
 	by string
 	// and to its writes, however late
@@ -320,6 +322,9 @@ func (w *world) run() end {
 		chosen := 0
 		if w.alike && w.steps == 1 {
 			options = w.ofTheFirst()
+		}
+		if w.limits.choices > 0 && w.depth >= w.limits.choices {
+			w.free = true
 		}
 		if len(options) > 1 && !w.free {
 			var fresh bool
