@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ type machine struct {
 	Command  string
 }
 
-func lookAround(l *lab, args []string) machine {
+func lookAround(args []string) machine {
 	m := machine{
 		CPU:     field1("/proc/cpuinfo", "model name"),
 		Cores:   runtime.NumCPU(),
@@ -36,7 +37,12 @@ func lookAround(l *lab, args []string) machine {
 	if syscall.Sysinfo(&info) == nil {
 		m.MemoryGB = float64(info.Totalram) * float64(info.Unit) / 1e9
 	}
-	m.Versions = l.versions()
+	return m
+}
+
+// with is the same machine with these programs.
+func (m machine) with(versions []string) machine {
+	m.Versions = versions
 	return m
 }
 
@@ -45,7 +51,7 @@ func command(args []string) string {
 	var kept []string
 	for i := 0; i < len(args); i++ {
 		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
-		if name == "pillion" || name == "out" {
+		if strings.HasPrefix(args[i], "-") && (name == "pillion" || name == "out") {
 			if !joined {
 				i++
 			}
@@ -60,12 +66,7 @@ func command(args []string) string {
 }
 
 func (l *lab) versions() []string {
-	var versions []string
-	if l.pillion != "none" {
-		text, _ := exec.Command(l.pillion, "version").Output()
-		line, _, _ := cutLine(strings.TrimSpace(string(text)))
-		versions = append(versions, strings.TrimSpace(line))
-	}
+	versions := l.pillionVersion()
 	if program, err := findProgram("nginx"); err == nil {
 		version := strings.TrimPrefix(says("nginx version", program, "-V"), "nginx version: ")
 		tls := strings.TrimPrefix(says("built with OpenSSL", program, "-V"), "built with ")
@@ -77,10 +78,26 @@ func (l *lab) versions() []string {
 	if program, err := findProgram("squid"); err == nil {
 		versions = append(versions, strings.ReplaceAll(says("Version", program, "-v"), "Squid Cache: Version ", "squid/"))
 	}
+	return append(versions, moduleVersions("github.com/elazarl/goproxy")...)
+}
+
+// pillionVersion is empty where pillion is left out.
+func (l *lab) pillionVersion() []string {
+	if l.pillion == "none" {
+		return nil
+	}
+	text, _ := exec.Command(l.pillion, "version").Output()
+	line, _, _ := cutLine(strings.TrimSpace(string(text)))
+	return []string{strings.TrimSpace(line)}
+}
+
+// moduleVersions are those of modules that this program is built with.
+func moduleVersions(paths ...string) []string {
+	var versions []string
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, module := range info.Deps {
-			if strings.HasSuffix(module.Path, "/goproxy") {
-				versions = append(versions, "goproxy "+module.Version)
+			if slices.Contains(paths, module.Path) {
+				versions = append(versions, strings.TrimPrefix(module.Path, "github.com/")+" "+module.Version)
 			}
 		}
 	}

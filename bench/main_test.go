@@ -32,12 +32,8 @@ func TestAComparison(t *testing.T) {
 	}
 	defer lab.close()
 	b := &bench{lab: lab, out: &out, plan: plan{Rounds: 1, Measure: 100 * time.Millisecond, Tunnels: -1}}
-	if b.plan.Peers, err = pick(peers(), peerName, "direct,floor,goproxy"); err != nil {
-		t.Fatal(err)
-	}
-	if b.plan.Scenarios, err = pick(scenarios(), scenarioName, "h1-1k,h1-100k-up,h2-100k-down,plain-1k,new,rate-100"); err != nil {
-		t.Fatal(err)
-	}
+	b.plan.Peers = pick(peers(), peerName, "direct,floor,goproxy")
+	b.plan.Scenarios = pick(scenarios(), scenarioName, "h1-1k,h1-100k-up,h2-100k-down,plain-1k,new,rate-100")
 	if err := b.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +71,7 @@ func TestAnInterruptedComparisonEndsItsProcesses(t *testing.T) {
 		cancel(errStopped)
 		return len(p), nil
 	}), plan: plan{Rounds: 3, Measure: 100 * time.Millisecond, Tunnels: -1, Scenarios: scenarios()[:1]}}
-	if b.plan.Peers, err = pick(peers(), peerName, "direct,floor"); err != nil {
-		t.Fatal(err)
-	}
+	b.plan.Peers = pick(peers(), peerName, "direct,floor")
 	if err := b.run(ctx); !errors.Is(err, errStopped) {
 		t.Errorf("error %v", err)
 	}
@@ -99,6 +93,11 @@ func TestOptions(t *testing.T) {
 		{[]string{"-pillion", "none", "-quick"}, ""},
 		{[]string{"-pillion", "none", "-scenarios", "new, h1-1k", "-peers", "nginx"}, ""},
 		{[]string{"-pillion", "/nowhere"}, "make build"},
+		{[]string{"-pillion", "none", "-only", "sftp", "-mib", "64", "-peers", "tcp"}, ""},
+		{[]string{"-pillion", "none", "-scenarios", "up,h1-1k", "-peers", "direct,tcp"}, ""},
+		{[]string{"-only", "ftp"}, "http or sftp"},
+		{[]string{"-only", "sftp", "-peers", "nginx"}, "nothing is left"},
+		{[]string{"-mib", "17"}, "a multiple of 16"},
 		{[]string{"-scenarios", "h3"}, `"h3" is none of h1-1k, `},
 		{[]string{"-peers", "envoy"}, `"envoy" is none of direct, `},
 		{[]string{"-rounds", "0"}, "1 to 100 rounds"},
@@ -117,7 +116,7 @@ func TestOptions(t *testing.T) {
 func TestTheUsageNamesEveryFlag(t *testing.T) {
 	var help bytes.Buffer
 	_, _ = parseOptions([]string{"-help"}, &help)
-	for _, flag := range []string{"pillion", "out", "rounds", "seconds", "scenarios", "peers", "tunnels", "quick", "strict"} {
+	for _, flag := range []string{"pillion", "out", "only", "rounds", "seconds", "mib", "scenarios", "peers", "tunnels", "quick", "strict"} {
 		if !strings.Contains(help.String(), "\n  -"+flag+" ") {
 			t.Errorf("the usage lacks -%s", flag)
 		}
@@ -134,6 +133,7 @@ func TestTheCommandNamesNoPathsOfThisMachine(t *testing.T) {
 	}{
 		{nil, "make bench"},
 		{[]string{"-pillion", "/a/b", "-out", "/c"}, "make bench"},
+		{[]string{"-peers", "pillion", "-out", "/c"}, "go run . -peers pillion"},
 		{[]string{"--out=/c", "-rounds", "3", "-pillion=/a"}, "go run . -rounds 3"},
 	} {
 		if got := command(row.args); got != row.want {

@@ -17,17 +17,30 @@ const pillionConfig = `proxy:
 metrics:
   listen: %s
 sftp:
-  listen: off
+  listen: %s
 upstream:
   ca_file: %s
   allow: [127.0.0.0/8]
   resolve: {%s: 127.0.0.1}
 drain: 1s
+admin: {pprof: true}
 `
 
-// startPillion makes a state directory with the credentials, starts pillion twice in it and keeps the second: First is the start that makes its keys and
-// publishes its files, Ready every later one.
+// startPillion has a bearer credential for each of the origin's listeners.
 func startPillion(ctx context.Context, l *lab, dir string) (*running, error) {
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte(l.token), 0o600); err != nil {
+		return nil, err
+	}
+	set := func(name, addr string) []string {
+		return []string{name, "--url", "https://" + authority(addr) + "/", "--authorization", "bearer", "--token-file", token}
+	}
+	return l.runPillion(ctx, dir, "off", [][]string{set("bench-http1", l.addrs.HTTP1), set("bench-http2", l.addrs.HTTP2)})
+}
+
+// runPillion makes a state directory with the credentials, each the arguments of `credential set`, starts pillion twice in it and keeps the second: First is
+// the start that makes its keys and publishes its files, Ready every later one.
+func (l *lab) runPillion(ctx context.Context, dir, sftp string, credentials [][]string) (*running, error) {
 	r := &running{ca: filepath.Join(dir, "state", "public", "ca.crt"), injects: true}
 	var err error
 	if r.proxy, err = freePort(); err != nil {
@@ -37,14 +50,17 @@ func startPillion(ctx context.Context, l *lab, dir string) (*running, error) {
 		return nil, err
 	}
 	config := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(pillionConfig, r.proxy, r.metrics, l.pki.CACert, originName)
+	text := fmt.Sprintf(pillionConfig, r.proxy, r.metrics, sftp, l.pki.CACert, originName)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	if err := l.setCredentials(ctx, dir, config); err != nil {
-		return nil, err
+	common := []string{"--config", config, "--state", filepath.Join(dir, "state")}
+	for _, credential := range credentials {
+		if err := l.setCredential(ctx, append(credential, common...)); err != nil {
+			return nil, err
+		}
 	}
-	args := []string{l.pillion, "run", "--config", config, "--state", filepath.Join(dir, "state")}
+	args := append([]string{l.pillion, "run"}, common...)
 	for range 2 {
 		r.stop()
 		r.First = r.Ready
@@ -59,18 +75,11 @@ func startPillion(ctx context.Context, l *lab, dir string) (*running, error) {
 	return r, nil
 }
 
-func (l *lab) setCredentials(ctx context.Context, dir, config string) error {
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte(l.token), 0o600); err != nil {
-		return err
-	}
-	for name, addr := range map[string]string{"bench-http1": l.addrs.HTTP1, "bench-http2": l.addrs.HTTP2} {
-		cmd := exec.CommandContext(ctx, l.pillion, "credential", "set", name, "--url", "https://"+authority(addr)+"/",
-			"--authorization", "bearer", "--token-file", token, "--config", config, "--state", filepath.Join(dir, "state"))
-		cmd.Env = withoutProxies(os.Environ())
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("storing a credential: %w: %s", err, out)
-		}
+func (l *lab) setCredential(ctx context.Context, args []string) error {
+	cmd := exec.CommandContext(ctx, l.pillion, append([]string{"credential", "set"}, args...)...)
+	cmd.Env = withoutProxies(os.Environ())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("storing a credential: %w: %s", err, out)
 	}
 	return nil
 }

@@ -36,36 +36,46 @@ type plotted struct {
 	Value float64
 }
 
+// panel is the bars of one load.
+type panel struct {
+	Title string
+	Bars  []plotted
+}
+
 // plot draws CPU microseconds a request.
 func (r *report) plot() string {
-	var panels [][]plotted
-	var titles []string
-	rows := len(r.proxies())
+	var panels []panel
 	for _, s := range r.plan.Scenarios {
-		if s.Rate > 0 {
-			continue
+		if s.Rate == 0 {
+			panels = append(panels, panel{s.Title, r.bars(s)})
 		}
-		titles = append(titles, s.Title)
-		panels = append(panels, r.panel(s))
+	}
+	return drawPlot("CPU microseconds a request (less is better)", r.machine, r.plan.Rounds, panels)
+}
+
+func drawPlot(title string, m machine, rounds int, panels []panel) string {
+	rows := 0
+	for _, p := range panels {
+		rows = max(rows, len(p.Bars))
 	}
 	panelHeight := titleHeight + rows*barStep + 16
 	width := 2*panelWidth + panelGap
 	height := topHeight + (len(panels)+1)/2*panelHeight
 	var w strings.Builder
-	fmt.Fprintf(&w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" role="img" aria-label="CPU microseconds a request of each proxy under each load">`+"\n", width, height)
+	fmt.Fprintf(&w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" role="img" aria-label="%[3]s">`+"\n", width, height, html.EscapeString(title))
 	w.WriteString(plotStyle)
-	fmt.Fprintf(&w, `<text class="t h" x="0" y="20">CPU microseconds a request (less is better)</text>`+"\n")
+	fmt.Fprintf(&w, `<text class="t h" x="0" y="20">%s</text>`+"\n", html.EscapeString(title))
 	fmt.Fprintf(&w, `<text x="0" y="42">%s, %d cores, %s; medians of %d rounds; cut bars are longer than there is room for</text>`+"\n",
-		html.EscapeString(r.machine.CPU), r.machine.Cores, r.machine.Date.UTC().Format("2006-01-02"), r.plan.Rounds)
-	for i, bars := range panels {
+		html.EscapeString(m.CPU), m.Cores, m.Date.UTC().Format("2006-01-02"), rounds)
+	for i, p := range panels {
 		x, y := i%2*(panelWidth+panelGap), topHeight+i/2*panelHeight
-		drawPanel(&w, x, y, titles[i], bars)
+		drawPanel(&w, x, y, p.Title, p.Bars)
 	}
 	w.WriteString("</svg>\n")
 	return w.String()
 }
 
-func (r *report) panel(s scenario) []plotted {
+func (r *report) bars(s scenario) []plotted {
 	var bars []plotted
 	for _, p := range r.proxies() {
 		value := median(slices.Collect(maps.Values(r.results.series(s.Name, p.Name, cpuOf))))

@@ -26,43 +26,67 @@ const (
 	endMark   = "<!-- bench: end -->"
 )
 
+// section is a part of the page that the bench writes, and the plot that goes with it.
+type section struct {
+	Begin, End string // its markers
+	Tables     string
+	Plot, SVG  string // name and content of the plot's file
+}
+
 // write publishes into a directory, or prints the tables when it is "-".
 func (r *report) write(dir string, stdout io.Writer) error {
-	tables := r.markdown()
+	return publish(dir, stdout, r.section())
+}
+
+func (r *report) section() section {
+	return section{Begin: beginMark, End: endMark, Tables: r.markdown(), Plot: "performance.svg", SVG: r.plot()}
+}
+
+// publish writes sections into the page; what the page has of others is kept.
+func publish(dir string, stdout io.Writer, sections ...section) error {
 	if dir == "-" {
-		_, err := io.WriteString(stdout, "\n"+tables+"\n")
-		return err
+		for _, s := range sections {
+			fmt.Fprintf(stdout, "\n%s\n", s.Tables)
+		}
+		return nil
 	}
 	file := filepath.Join(dir, "performance.md")
-	page, err := os.ReadFile(file)
+	text, err := os.ReadFile(file)
+	page := string(text)
 	if errors.Is(err, fs.ErrNotExist) {
-		page, err = []byte("# Performance\n\n"+beginMark+"\n"+endMark+"\n"), nil
+		page, err = "# Performance\n", nil
+		for _, s := range sections {
+			page += "\n" + s.Begin + "\n" + s.End + "\n"
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("reading the page: %w", err)
 	}
-	whole, err := between(string(page), tables)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", file, err)
+	for _, s := range sections {
+		if page, err = s.put(page); err != nil {
+			return fmt.Errorf("writing %s: %w", file, err)
+		}
 	}
-	if err := os.WriteFile(file, []byte(whole), 0o644); err != nil { //nolint:gosec // pages for everyone
+	if err := os.WriteFile(file, []byte(page), 0o644); err != nil { //nolint:gosec // pages for everyone
 		return fmt.Errorf("writing the page: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "performance.svg"), []byte(r.plot()), 0o644); err != nil { //nolint:gosec // pages for everyone
-		return fmt.Errorf("writing the plot: %w", err)
+	for _, s := range sections {
+		if err := os.WriteFile(filepath.Join(dir, s.Plot), []byte(s.SVG), 0o644); err != nil { //nolint:gosec // pages for everyone
+			return fmt.Errorf("writing the plot: %w", err)
+		}
+		fmt.Fprintf(stdout, "\nwrote %s and %s\n", file, s.Plot)
 	}
-	_, err = fmt.Fprintf(stdout, "\nwrote %s and performance.svg\n\n", file)
-	return err
+	return nil
 }
 
-// between replaces what stands between the markers.
-func between(page, tables string) (string, error) {
-	before, rest, ok := strings.Cut(page, beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
+// put replaces what stands between the markers.
+func (s section) put(page string) (string, error) {
+	before, rest, ok := strings.Cut(page, s.Begin)
+	_, after, ok2 := strings.Cut(rest, s.End)
 	if !ok || !ok2 {
-		return "", fmt.Errorf("the page lacks the lines %s and %s; add them where the tables belong", beginMark, endMark)
+		return "", fmt.Errorf("the page lacks the lines %s and %s; add them where the tables belong", s.Begin, s.End)
 	}
-	return before + beginMark + "\n\n" + strings.TrimSpace(tables) + "\n\n" + endMark + after, nil
+	return before + s.Begin + "\n\n" + strings.TrimSpace(s.Tables) + "\n\n" + s.End + after, nil
 }
 
 func (r *report) markdown() string {

@@ -52,6 +52,9 @@ type plan struct {
 	Tunnels   int // 0: as many as the open-files limit allows; negative: none
 }
 
+// any reports whether there is something to do.
+func (p plan) any() bool { return len(p.Scenarios) > 0 && len(p.Peers) > 0 }
+
 // lasts guesses how long a run takes, idle tunnels left out.
 func (p plan) lasts() time.Duration {
 	const start, overhead = 1500 * time.Millisecond, 400 * time.Millisecond // a peer's, and a load's

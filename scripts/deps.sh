@@ -35,6 +35,9 @@ BENCH_PACKAGES='
 nginx                               nginx-light
 squid                               squid-openssl
 /usr/lib/squid/security_file_certgen  squid-openssl
+socat                               socat
+sftp                                openssh-client
+sshd                                openssh-server
 '
 
 table=$TEST_PACKAGES
