@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -172,4 +176,48 @@ func TestSSHCountsForDrain(t *testing.T) {
 	}
 	w.response("CONNECT")
 	w.closed()
+}
+
+// TestDialContext: the gateway's way out is the guard's, and the company's proxy
+// where there is one.
+func TestDialContext(t *testing.T) {
+	r := newRig(t)
+	conn, err := r.server.DialContext(t.Context(), "tcp", "tool.example:22")
+	if err != nil || conn.RemoteAddr().String() != r.origin.addr() { // by upstream.resolve
+		t.Fatalf("%v", err)
+	}
+	conn.Close()
+	var forbidden *ForbiddenTargetError
+	for _, addr := range []string{r.addr, "169.254.169.254:22"} {
+		if _, err := r.server.DialContext(t.Context(), "tcp", addr); !errors.As(err, &forbidden) {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+
+	asked := make(chan string, 1)
+	company := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		asked <- request.Method + " " + request.RequestURI
+		c, buffered, _ := http.NewResponseController(w).Hijack()
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nSSH-2.0-server\r\n")
+		_ = buffered.Flush()
+		c.Close()
+	}))
+	defer company.Close()
+	through := newRig(t, func(_ *Server, c *Config) {
+		c.UpstreamProxy, _ = url.Parse(company.URL)
+	})
+	conn, err = through.server.DialContext(t.Context(), "tcp", "sftp.example:22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if said, err := io.ReadAll(conn); err != nil || string(said) != "SSH-2.0-server\r\n" {
+		t.Errorf("the server says %q, %v", said, err)
+	}
+	if got := <-asked; got != "CONNECT sftp.example:22" {
+		t.Errorf("asked for %q", got)
+	}
+	if _, err := through.server.DialContext(t.Context(), "tcp", "metadata.google.internal:22"); !errors.As(err, &forbidden) {
+		t.Errorf("metadata by the company's proxy: %v", err)
+	}
 }

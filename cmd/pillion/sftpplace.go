@@ -127,6 +127,7 @@ func (a *app) connectThrough(ctx context.Context, c *config, at sftpPlace, targe
 		conn.Close()
 		return nil, err
 	}
+	defer response.Body.Close() // what follows a 200 is no body
 	if response.StatusCode != http.StatusOK {
 		defer conn.Close()
 		return nil, refusalText(response)
