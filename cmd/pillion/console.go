@@ -45,11 +45,18 @@ func (d *daemon) openConsole() error {
 	s := &consoleServer{}
 	s.page = &console.Server{
 		URL: c.Console.address(listener.Addr()), SessionKey: key,
-		Grants: consoleGrants{d}, Live: consoleLive{d}, ScanHostKeys: d.scanHostKeys,
+		Grants: consoleGrants{d}, ScanHostKeys: d.scanHostKeys,
 		Changed: d.consoleChanged, Audit: d.auditConsole,
 	}
-	s.links = &console.Links{Embedded: d.live.Store}
-	s.page.Login = s.links
+	if c.Proxy.Listen != off || c.servesSFTP() { // otherwise no request ever comes by here
+		s.page.Live = consoleLive{d}
+	}
+	if d.vault != nil {
+		s.page.Login = &vaultLogin{client: d.vault, prefix: c.vault.Prefixes[0]}
+	} else {
+		s.links = &console.Links{Embedded: d.live.Store}
+		s.page.Login = s.links
+	}
 	handler, err := s.page.Handler()
 	if err != nil {
 		return err
@@ -96,6 +103,10 @@ func (d *daemon) startConsole(serve func(role string, f func() error)) {
 		}
 		return s.http.Serve(d.listeners["console"])
 	})
+	if s.links == nil {
+		d.log.Info("the page is open: people log in with Vault", "url", s.page.URL)
+		return
+	}
 	d.log.Info("the page is open: the link is good once, for 10 minutes; pillion console-link makes another", "link", d.consoleLink())
 }
 
@@ -109,7 +120,11 @@ func (d *daemon) consoleLink() string {
 
 // consoleChanged makes a change count for the next request, as credential set does.
 func (d *daemon) consoleChanged(ctx context.Context) {
-	if err := d.live.Reload(ctx); err != nil {
+	look := d.live.Reload
+	if d.vault != nil {
+		look = d.live.Poll // what changed, and not all that there is
+	}
+	if err := look(ctx); err != nil {
 		d.log.Error("the credential store cannot be read: what was read last serves", "problem", oneLine(err.Error()))
 	}
 }

@@ -36,9 +36,6 @@ func (c *consoleConfig) byTLS() bool { return c.TLS.Cert != "" || c.BehindTLS }
 func (c *config) checkConsole(d *document) {
 	k := &c.Console
 	host, listens := checkListen(d, "console.listen", k.Listen)
-	if listens && c.vault != nil {
-		d.add("console.listen", "the page of this build works over the embedded store alone: write off, and use pillion credential")
-	}
 	if (k.TLS.Cert == "") != (k.TLS.Key == "") {
 		d.add("console.tls", "needs both cert and key, or neither")
 	}

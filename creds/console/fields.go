@@ -112,7 +112,12 @@ func fields() []field {
 			}}),
 		more(field{name: "token_lifetime", label: "Life of a token", input: "text", uses: fetched, optional: fetched,
 			hint: "Such as 30m or 2h, for a provider whose answers do not say it.",
-			get:  lifetimeOf, set: setLifetime}),
+			get: func(c *creds.Credential) string { return lifetime(c.TokenLifetime) },
+			set: func(c *creds.Credential, v string) string { return setLifetime(&c.TokenLifetime, v) }}),
+		more(field{name: "refresh_token_lifetime", label: "Life of a consent", input: "text", uses: "oauth2-authorization-code", optional: "oauth2-authorization-code",
+			hint: "Such as 2400h (100 days), for a provider that does not say it: pillion warns two weeks before.",
+			get:  func(c *creds.Credential) string { return lifetime(c.RefreshTokenLifetime) },
+			set:  func(c *creds.Credential, v string) string { return setLifetime(&c.RefreshTokenLifetime, v) }}),
 		more(field{name: "share", label: "Token", input: "choice", uses: "oauth2-client-credentials",
 			options: []option{{"true", "one for all processes"}, {"false", "one for each process"}},
 			get: func(c *creds.Credential) string {

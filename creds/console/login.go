@@ -16,6 +16,7 @@ type Person struct {
 	Who     string       // for the audit, and the upper right of the page
 	Token   creds.Secret // what Login needs to make the person's store; sealed into the cookie
 	Expires time.Time    // not after this; zero: as long as a session lasts
+	Own     bool         // the token was made for this session: LogOut may end it
 }
 
 // Login decides who may come in. It is safe for concurrent use.

@@ -25,6 +25,7 @@ type sessionCookie struct {
 	Who     string    `json:"who"`
 	Token   string    `json:"token,omitempty"`
 	Expires time.Time `json:"expires"`
+	Own     bool      `json:"own,omitempty"`
 }
 
 var (
@@ -61,7 +62,7 @@ func (s *Server) startSession(w http.ResponseWriter, p Person) {
 	if end := s.now().Add(s.sessionTime()); p.Expires.IsZero() || p.Expires.After(end) {
 		p.Expires = end
 	}
-	sealed := s.sealer.seal(cookieSession, sessionCookie{newID(), p.Who, p.Token.Reveal(), p.Expires})
+	sealed := s.sealer.seal(cookieSession, sessionCookie{newID(), p.Who, p.Token.Reveal(), p.Expires, p.Own})
 	s.setCookie(w, cookieSession, sealed, p.Expires)
 }
 
@@ -78,7 +79,7 @@ func (s *Server) session(r *http.Request) (*Session, error) {
 	if !s.now().Before(held.Expires) || s.used.has(held.ID) {
 		return nil, errSessionEnded
 	}
-	person := Person{Who: held.Who, Token: creds.NewSecret(held.Token), Expires: held.Expires}
+	person := Person{Who: held.Who, Token: creds.NewSecret(held.Token), Expires: held.Expires, Own: held.Own}
 	store, err := s.Login.Store(person)
 	if err != nil {
 		return nil, err

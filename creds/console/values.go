@@ -75,14 +75,14 @@ func settle(c *creds.Credential) {
 	}
 }
 
-func lifetimeOf(c *creds.Credential) string {
-	if c.TokenLifetime == 0 {
+func lifetime(d time.Duration) string {
+	if d == 0 {
 		return ""
 	}
-	return shortDuration(c.TokenLifetime)
+	return shortDuration(d)
 }
 
-func setLifetime(c *creds.Credential, v string) string {
+func setLifetime(at *time.Duration, v string) string {
 	if v = strings.TrimSpace(v); v == "" {
 		return ""
 	}
@@ -90,7 +90,7 @@ func setLifetime(c *creds.Credential, v string) string {
 	if err != nil {
 		return "must be a time such as 30m or 2h"
 	}
-	c.TokenLifetime = life
+	*at = life
 	return ""
 }
 

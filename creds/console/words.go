@@ -81,7 +81,7 @@ func chipOf(c *creds.Credential, state TokenState, known bool) chip {
 	case Wrong:
 		return chip{"bad", "Refused", state.Detail}
 	}
-	return chip{"plain", "Not used yet", ""}
+	return chip{"plain", "Not known yet", "this pillion has not needed its token since it started"}
 }
 
 // isFetched reports whether a type has a token that is fetched.

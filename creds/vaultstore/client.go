@@ -38,6 +38,8 @@ type Client struct {
 	getenv func(string) string
 	vault  *api.Client
 
+	transport *http.Transport // shared with those that As returns
+
 	session session
 	clock   clock
 	mount   mountCheck
@@ -72,8 +74,17 @@ func New(config Config, getenv func(string) string) (*Client, error) {
 			return nil, err
 		}
 	}
+	if c.vault, err = c.connection(transport, timeout); err != nil {
+		return nil, err
+	}
+	c.transport = transport
+	return c, nil
+}
+
+// connection is what c speaks through.
+func (c *Client) connection(transport *http.Transport, timeout time.Duration) (*api.Client, error) {
 	vault, err := api.NewClient(&api.Config{
-		Address: config.Address,
+		Address: c.config.Address,
 		// Not vault/api's: it takes HTTP_PROXY, which in a pod is us.
 		HttpClient: &http.Client{
 			Transport:     &watchedTransport{transport, c},
@@ -89,11 +100,10 @@ func New(config Config, getenv func(string) string) (*Client, error) {
 	}
 	vault.ClearToken()
 	vault.ClearNamespace()
-	if config.Namespace != "" {
-		vault.SetNamespace(config.Namespace)
+	if c.config.Namespace != "" {
+		vault.SetNamespace(c.config.Namespace)
 	}
-	c.vault = vault
-	return c, nil
+	return vault, nil
 }
 
 // parseTimeout reads seconds, or a duration.
