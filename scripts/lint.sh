@@ -22,7 +22,7 @@ for module in . bench; do
     status=0
     go vet ./... || status=1
     "$bin/staticcheck" ./... || status=1
-    "$bin/golangci-lint" run ./... || status=1
+    "$bin/golangci-lint" run --allow-parallel-runners ./... || status=1
     exit $status
   ) || status=1
 done
