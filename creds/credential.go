@@ -81,7 +81,7 @@ type Credential struct {
 	TokenLifetime time.Duration // oauth2-* and login, in whole seconds
 	// RefreshTokenLifetime is how long a refresh token lives whose answer does not say so,
 	// from the consent or from the answer that replaced it; 0: nobody knows.
-	RefreshTokenLifetime time.Duration // oauth2-authorization-code and oauth2-password, in whole seconds
+	RefreshTokenLifetime time.Duration // oauth2-authorization-code, in whole seconds
 	// Unshared: each process asks for a token of its own and keeps it to itself,
 	// instead of one for all in the store.
 	Unshared bool // oauth2-client-credentials

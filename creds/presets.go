@@ -58,8 +58,7 @@ func Presets() []Preset {
 			variant{Credential: Credential{Authorization: ClientCredentials, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute}},
 			variant{Credential: Credential{Authorization: AuthorizationCode, AccessTokenURL: "{base}/oauth_token.do", AuthorizationURL: "{base}/oauth_auth.do",
 				AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute, RefreshTokenLifetime: 100 * day}},
-			variant{Credential: Credential{Authorization: PasswordGrant, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute,
-				RefreshTokenLifetime: 100 * day}},
+			variant{Credential: Credential{Authorization: PasswordGrant, AccessTokenURL: "{base}/oauth_token.do", AuthStyle: AuthStyleBody, TokenLifetime: 30 * time.Minute}},
 			variant{Credential: Credential{Authorization: Basic}},
 		)},
 	}

@@ -25,7 +25,7 @@ var kinds = map[AuthorizationType]kind{
 	AuthorizationCode: {[]Protocol{HTTPS}, []string{"client_id", "client_secret", "access_token_url", "authorization_url"},
 		[]string{"scope", "auth_style", "param", "authorization_param", "token_lifetime", "refresh_token_lifetime", "header_name", "header_prefix", "header"}},
 	PasswordGrant: {[]Protocol{HTTPS}, []string{"username", "password", "client_id", "access_token_url"},
-		[]string{"client_secret", "scope", "auth_style", "param", "token_lifetime", "refresh_token_lifetime", "header_name", "header_prefix", "header"}},
+		[]string{"client_secret", "scope", "auth_style", "param", "token_lifetime", "header_name", "header_prefix", "header"}},
 	Login: {[]Protocol{HTTPS}, []string{"access_token_url", "login_template"},
 		[]string{"username", "password", "param", "token_lifetime", "header_name", "header_prefix", "header"}},
 }

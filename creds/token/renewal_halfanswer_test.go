@@ -42,9 +42,9 @@ func (g *rig) half(r *renewal, n int) *renewal {
 	return r
 }
 
-// 32: an answer without an access token that brings the next refresh token all the
+// An answer without an access token that brings the next refresh token all the
 // same. That one is kept, and the one before, which is spent, never sent again.
-func TestRefreshTokenAlone(t *testing.T) {
+func refreshTokenAlone(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		g.gets(g.process("a"), want{})
 		time.Sleep(time.Hour)
@@ -111,7 +111,7 @@ func TestDeathWithARefreshTokenAlone(t *testing.T) {
 					t.Fatal(err)
 				}
 				if of == "request" && after || of == "journal" && !after {
-					return // inside the request: TestDeathAtEveryStep
+					return // inside the request: see deathAtEveryStep
 				}
 				for {
 					_, _, err := again.renew(t.Context(), want{})

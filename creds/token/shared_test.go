@@ -209,8 +209,8 @@ func TestAReadersHotPath(t *testing.T) {
 	})
 }
 
-// 28 N callers, one refresh, in one process and over many.
-func TestManyCallersOneTokenCall(t *testing.T) {
+// N callers, one refresh, in one process and over many.
+func manyCallersOneTokenCall(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		got := make(chan error, 1000)
@@ -237,8 +237,8 @@ func TestManyCallersOneTokenCall(t *testing.T) {
 	})
 }
 
-// 29 the first caller leaves, the others are served.
-func TestTheFirstCallerOfAReaderLeaves(t *testing.T) {
+// The first caller leaves, the others are served.
+func theFirstCallerOfAReaderLeaves(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		k := w.reader()
 		impatient, cancel := context.WithTimeout(w.Context(), 100*time.Millisecond)
@@ -410,9 +410,9 @@ func TestAReaderNeedsConsent(t *testing.T) {
 	})
 }
 
-// 35 the token endpoint down: a good token is used, an expired one never; 40 and it
+// The token endpoint down: a good token is used, an expired one never; 40 and it
 // is asked seldom.
-func TestAReaderWhileTheProviderIsDown(t *testing.T) {
+func aReaderWhileTheProviderIsDown(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		k := w.reader()
@@ -526,8 +526,8 @@ func (s flaky) Get(ctx context.Context, key string) (creds.Record, error) {
 	return s.Store.Get(ctx, key)
 }
 
-// 39 an edit is what the next request carries; the token of before goes nowhere new.
-func TestAnEditedCredentialOfAReader(t *testing.T) {
+// An edit is what the next request carries; the token of before goes nowhere new.
+func anEditedCredentialOfAReader(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		k := w.reader()
@@ -555,8 +555,8 @@ func TestAnEditedCredentialOfAReader(t *testing.T) {
 	})
 }
 
-// 34 a credential that is removed while its token is asked for stays removed.
-func TestARemovedCredentialIsNotBroughtBack(t *testing.T) {
+// A credential that is removed while its token is asked for stays removed.
+func aRemovedCredentialIsNotBroughtBack(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		w.refresher()
 		release := make(chan struct{})

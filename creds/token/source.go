@@ -76,7 +76,7 @@ const (
 
 // Event tells of one step that metrics count and the log shows. All but Kind,
 // Credential and Grant are a request's alone; but State is an EventState's, and
-// Detail an EventJournalFailed's too.
+// Detail that of both and of an EventJournalFailed.
 type Event struct {
 	Kind       EventKind
 	Credential string

@@ -20,6 +20,14 @@ type sighting struct {
 // local returns a record's time by our clock.
 func (s sighting) local(ms int64) time.Time { return fromMillis(ms).Add(s.offset) }
 
+// tellToken adds to state the token, if it is one to send.
+func (s sighting) tellToken(state *State, purpose string, now time.Time) {
+	if t := s.record; t.usable(purpose, now.Add(-s.offset)) {
+		state.Status, state.Token = StatusOK, t.fingerprint()
+		state.Issued, state.Expires = s.local(t.IssuedAt), s.local(t.ExpiresAt)
+	}
+}
+
 // tell adds to state what the record says, and what the last attempt ended with.
 func (s sighting) tell(state *State, credential string, now time.Time) {
 	switch s.record.Status {
@@ -68,10 +76,7 @@ func (r *Refresher) State(name string) State {
 		return state
 	}
 	now, s := r.now(), ch.sighting
-	if t := s.record; t.usable(purposeOf(ch.credential), now.Add(-s.offset)) {
-		state.Status, state.Token = StatusOK, t.fingerprint()
-		state.Issued, state.Expires = s.local(t.IssuedAt), s.local(t.ExpiresAt)
-	}
+	s.tellToken(&state, purposeOf(ch.credential), now)
 	s.tell(&state, name, now)
 	return state
 }
@@ -80,9 +85,45 @@ func (r *Refresher) State(name string) State {
 // caller has the charge's gate.
 func (r *Refresher) show(ch *charge, trouble error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	news := isUnreadable(trouble) && !isUnreadable(ch.sighting.trouble)
 	ch.sighting = ch.renewal.sighting
 	ch.sighting.trouble = trouble
+	r.mu.Unlock()
+	if news && r.OnEvent != nil {
+		r.OnEvent(Event{
+			Kind: EventState, Credential: ch.credential.Name, Grant: ch.credential.Authorization,
+			State: StatusConfigError, Detail: Advice(ReasonBadRecord, ""),
+		})
+	}
+}
+
+// isUnreadable reports whether a grant's record cannot be read: what the record itself
+// cannot tell, as it tells of all else.
+func isUnreadable(err error) bool {
+	unavailable, ok := errors.AsType[*creds.TokenError](err)
+	return ok && unavailable.Reason == ReasonBadRecord
+}
+
+// Stored tells how the token of c stands by the record in its store alone, for one
+// that neither uses nor renews it. It takes the public part of c.
+func Stored(ctx context.Context, store creds.Store, c *creds.Credential) (State, error) {
+	state := State{Status: StatusNone}
+	found, err := kindOf(c)
+	if err != nil || found.grant == nil || c.Unshared {
+		return state, err
+	}
+	record, _, clock, err := (&reader{credential: c.Name, store: store}).look(ctx)
+	if err != nil {
+		return state, err
+	}
+	if record.Status == "" && found.consent {
+		record.Status = StatusNeedsConsent // nobody ever wrote one
+	}
+	now := time.Now()
+	s := sighting{record: record, offset: now.Sub(clock)}
+	s.tellToken(&state, purposeOf(c), now)
+	s.tell(&state, c.Name, now)
+	return state, nil
 }
 
 // begin takes a charge for one that uses its renewal, until end. The context ends

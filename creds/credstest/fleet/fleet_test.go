@@ -64,7 +64,7 @@ func TestFleet(t *testing.T) {
 			faults: credstest.OIDCFaults{Unavailable: 0.2}, want: expectation{outages: true},
 		},
 		{
-			name: "2 refreshers and 18 readers over a Vault that loses answers, tokens revoked", refreshers: 2,
+			name: "two refreshers and 18 readers over a Vault that loses answers, tokens revoked", refreshers: 2,
 			lost: 0.2, revokeEvery: 7 * time.Second, want: expectation{outages: true},
 		},
 	} {
