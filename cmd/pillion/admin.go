@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"pillion/creds/token"
 )
 
 // The admin socket: HTTP over a unix socket in the state directory, mode 0600,
@@ -63,10 +65,32 @@ type credentialStatus struct {
 
 // tokenState is what is known of a credential's token.
 type tokenState struct {
-	State   string     `json:"state"` // ok, degraded, needs_consent, config_error, none
-	Issued  *time.Time `json:"issued,omitempty"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Error   string     `json:"error,omitempty"`
+	State     string     `json:"state"` // ok, degraded, needs_consent, config_error, none; static: there is no token
+	Issued    *time.Time `json:"issued,omitempty"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	GrantEnds *time.Time `json:"grant_ends,omitempty"` // when a person has to connect it again
+	Error     string     `json:"error,omitempty"`
+}
+
+// staticState is that of a credential without a token.
+const staticState = "static"
+
+func tokenStateOf(s token.State) tokenState {
+	t := tokenState{State: string(s.Status)}
+	if !s.Expires.IsZero() {
+		t.Issued, t.Expires = &s.Issued, &s.Expires
+	}
+	if !s.GrantEnds.IsZero() {
+		t.GrantEnds = &s.GrantEnds
+	}
+	t.Error = s.Detail
+	if s.LastError != nil {
+		t.Error = s.LastError.Error()
+		if s.Detail != "" {
+			t.Error += ": " + s.Detail
+		}
+	}
+	return t
 }
 
 type skippedRecord struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,6 +59,9 @@ func (a *app) check(ctx context.Context, online bool) error {
 	if note := c.stateNote(); note != "" {
 		fmt.Fprintln(a.stdout, "note: "+note)
 	}
+	if note := c.journalNote(); note != "" {
+		fmt.Fprintln(a.stdout, "note: "+note)
+	}
 	if c.Proxy.Listen != off && c.Proxy.AllowUIDs == nil && c.Proxy.ClientTokenFile == "" && a.getenv("KUBERNETES_SERVICE_HOST") == "" {
 		fmt.Fprintf(a.stdout, "note: the proxy serves processes of uid %d, and any of them could read its memory as well: on a machine that is shared, give pillion a user of its own and list the connectors' in proxy.allow_uids\n", os.Geteuid())
 	}
@@ -65,6 +69,26 @@ func (a *app) check(ctx context.Context, online bool) error {
 		return a.checkVault(ctx, c)
 	}
 	return a.checkStore(ctx, c)
+}
+
+// journalNote says that new tokens could not be kept from a crash, if so.
+func (c *config) journalNote() string {
+	if !c.refreshes() {
+		return ""
+	}
+	dir := c.journalDir()
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) { // what is missing is made at a start
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	file, err := os.CreateTemp(dir, ".check-*")
+	if err != nil {
+		return fmt.Sprintf("the journal %s cannot be written (%s): a crash at the wrong moment could cost a consent; give pillion's user a state directory that it may write", c.journalDir(), fileProblem(err))
+	}
+	file.Close()
+	os.Remove(file.Name())
+	return ""
 }
 
 // checkStore does not make a store: that is for run and credential set.

@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"pillion/creds"
 	"pillion/creds/filestore"
+	"pillion/creds/token"
 )
 
 const credentialUsage = `Manage the stored credentials. Secrets are written, never shown.
@@ -103,12 +105,21 @@ func (a *app) lookIntoStore() (*config, creds.Store, error) {
 	return c, store, nil
 }
 
-const credentialListUsage = `List the stored credentials.
+const credentialListUsage = `List the stored credentials, and how their tokens stand.
 
 Usage:
     pillion credential list [-o text|json]
 
     -o, --output FORMAT  text (default) or json
+
+STATE is what the running pillion says, or else what the store has:
+    ok             there is a token
+    degraded       the last attempt to renew it failed; it is tried again by itself
+    needs_consent  a person has to connect the credential (again)
+    config_error   the provider refuses: something has to be edited
+    none           nobody has used it lately: the first request fetches a token
+    static         the type needs no token
+    not known      no pillion runs here, and the store does not show tokens
 
 Example:
     pillion credential list -o json
@@ -122,6 +133,12 @@ type listed struct {
 	Authorization string   `json:"authorization,omitempty"`
 	Problem       string   `json:"problem,omitempty"`
 	SameURL       []string `json:"same_url,omitempty"`
+
+	// Of the token: see tokenState.
+	State     string     `json:"state,omitempty"`
+	Expires   *time.Time `json:"expires,omitempty"`
+	GrantEnds *time.Time `json:"grant_ends,omitempty"`
+	Error     string     `json:"error,omitempty"` // of the last token request, if it failed
 }
 
 func (a *app) credentialList() *cobra.Command {
@@ -149,7 +166,7 @@ func (a *app) credentialList() *cobra.Command {
 
 // storedCredentials is the list; of a store that is not there yet, an empty one.
 func (a *app) storedCredentials(ctx context.Context) ([]listed, error) {
-	_, store, err := a.lookIntoStore()
+	cfg, store, err := a.lookIntoStore()
 	var none *noStoreError
 	switch {
 	case errors.As(err, &none):
@@ -158,21 +175,22 @@ func (a *app) storedCredentials(ctx context.Context) ([]listed, error) {
 	case err != nil:
 		return nil, err
 	}
-	all, err := listCredentials(ctx, store)
+	usable, bad, err := creds.ListPublic(ctx, store)
 	if err != nil {
 		return nil, fmt.Errorf("listing credentials: %w", err)
 	}
-	return all, nil
+	running, _ := newAdminClient(cfg.adminSocket()).status(ctx) // none is no error here
+	return listCredentials(usable, bad, tokenStates(ctx, running, store, usable)), nil
 }
 
-func listCredentials(ctx context.Context, store creds.Store) ([]listed, error) {
-	usable, bad, err := creds.ListPublic(ctx, store)
-	if err != nil {
-		return nil, err
-	}
+func listCredentials(usable []*creds.Credential, bad []creds.BadRecord, states map[string]tokenState) []listed {
 	all := []listed{}
 	for _, c := range usable {
-		all = append(all, listed{Name: c.Name, Protocol: string(c.Protocol), URL: c.URL, Authorization: string(c.Authorization)})
+		t := states[c.Name]
+		all = append(all, listed{
+			Name: c.Name, Protocol: string(c.Protocol), URL: c.URL, Authorization: string(c.Authorization),
+			State: t.State, Expires: t.Expires, GrantEnds: t.GrantEnds, Error: t.Error,
+		})
 	}
 	for _, b := range bad {
 		all = append(all, listed{Name: b.Name, Problem: oneLine(b.Problem)})
@@ -185,7 +203,7 @@ func listCredentials(ctx context.Context, store creds.Store) ([]listed, error) {
 			}
 		}
 	}
-	return all, nil
+	return all
 }
 
 func printList(w io.Writer, all []listed) {
@@ -194,15 +212,32 @@ func printList(w io.Writer, all []listed) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tURL\tAUTHORIZATION\tNOTE")
+	fmt.Fprintln(t, "NAME\tURL\tAUTHORIZATION\tSTATE\tNOTE")
 	for _, l := range all {
-		note := l.Problem
-		if len(l.SameURL) > 0 {
-			note = "same URL as " + strings.Join(l.SameURL, ", ") + ": ambiguous"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", l.Name, l.URL, l.Authorization, note)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, l.URL, l.Authorization, l.State, l.note(time.Now()))
 	}
 	_ = t.Flush()
+}
+
+// note is what somebody should look at.
+func (l listed) note(now time.Time) string {
+	var notes []string
+	add := func(note string) {
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	add(l.Problem)
+	if len(l.SameURL) > 0 {
+		add("same URL as " + strings.Join(l.SameURL, ", ") + ": ambiguous")
+	}
+	if l.State == string(token.StatusNeedsConsent) {
+		add("pillion credential connect " + l.Name)
+	} else {
+		add(l.Error)
+	}
+	add(grantNote(tokenState{GrantEnds: l.GrantEnds}, now))
+	return strings.Join(notes, "; ")
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
@@ -299,6 +334,9 @@ func publicFields(c *creds.Credential, stored []string) []publicField {
 	}
 	if c.TokenLifetime != 0 {
 		add("token_lifetime", c.TokenLifetime.String())
+	}
+	if c.RefreshTokenLifetime != 0 {
+		add("refresh_token_lifetime", c.RefreshTokenLifetime.String())
 	}
 	if c.Unshared {
 		add("share", "false")

@@ -72,6 +72,7 @@ type imported struct {
 	Param            map[string]string `yaml:"param"`
 	AuthParam        map[string]string `yaml:"authorization_param"`
 	TokenLifetime    time.Duration     `yaml:"token_lifetime"`
+	RefreshLifetime  time.Duration     `yaml:"refresh_token_lifetime"`
 	Share            *bool             `yaml:"share"`
 	Header           map[string]string `yaml:"header"`
 	HeaderFile       map[string]string `yaml:"header_file"`
@@ -202,7 +203,7 @@ func (in *imported) credential(d *document, path string, readSecret func(string)
 		HeaderName: in.HeaderName, HeaderPrefix: in.HeaderPrefix, APIKeyHeader: in.APIKeyHeader, APIKeyQuery: in.APIKeyQuery,
 		ClientID: in.ClientID, AccessTokenURL: in.AccessTokenURL, AuthorizationURL: in.AuthorizationURL,
 		Scope: in.Scope, AuthStyle: creds.AuthStyle(in.AuthStyle), Params: in.Param,
-		AuthorizationParams: in.AuthParam, TokenLifetime: in.TokenLifetime, Unshared: in.Share != nil && !*in.Share,
+		AuthorizationParams: in.AuthParam, TokenLifetime: in.TokenLifetime, RefreshTokenLifetime: in.RefreshLifetime, Unshared: in.Share != nil && !*in.Share,
 	}
 	if c.Protocol == "" {
 		c.Protocol = protocolOf(c.URL)

@@ -47,6 +47,8 @@ Usage:
     --scope S
     --auth-style STYLE    client id and secret in a header (default) or body
     --authorization-param K=V  one more parameter of the authorization URL; repeatable
+    --refresh-token-lifetime D  oauth2-authorization-code: how long a consent is good
+                          for, where the provider does not say it: 2400h
     --share=false         oauth2-client-credentials: a token of its own for each process
   oauth2, login:
     --param K=V           one more parameter of the token request, or one that the
@@ -81,7 +83,7 @@ type setFlags struct {
 	clientID, accessTokenURL, authorizationURL string
 	scope, authStyle                           string
 	apiKeyHeader, apiKeyQuery                  string
-	tokenLifetime                              time.Duration
+	tokenLifetime, refreshTokenLifetime        time.Duration
 	share                                      bool
 	params, authorizationParams, headerFiles   []string
 	hostKeys, remove                           []string
@@ -121,6 +123,7 @@ func (a *app) credentialSet() *cobra.Command {
 	flags.StringVar(&f.apiKeyHeader, "api-key-header", "", "")
 	flags.StringVar(&f.apiKeyQuery, "api-key-query", "", "")
 	flags.DurationVar(&f.tokenLifetime, "token-lifetime", 0, "")
+	flags.DurationVar(&f.refreshTokenLifetime, "refresh-token-lifetime", 0, "")
 	flags.BoolVar(&f.share, "share", true, "")
 	flags.StringArrayVar(&f.params, "param", nil, "")
 	flags.StringArrayVar(&f.authorizationParams, "authorization-param", nil, "")
@@ -242,21 +245,22 @@ func isOAuth2(t creds.AuthorizationType) bool { return strings.HasPrefix(string(
 // apply sets the public fields that were given.
 func (f *setFlags) apply(c *creds.Credential, given *pflag.FlagSet) error {
 	for flag, set := range map[string]func(){
-		"url":               func() { c.URL, c.Protocol = f.url, protocolOf(f.url) },
-		"authorization":     func() { c.Authorization = creds.AuthorizationType(f.authorization) },
-		"username":          func() { c.Username = f.username },
-		"header-name":       func() { c.HeaderName = f.headerName },
-		"header-prefix":     func() { c.HeaderPrefix = &f.headerPrefix },
-		"client-id":         func() { c.ClientID = f.clientID },
-		"access-token-url":  func() { c.AccessTokenURL = f.accessTokenURL },
-		"authorization-url": func() { c.AuthorizationURL = f.authorizationURL },
-		"scope":             func() { c.Scope = f.scope },
-		"auth-style":        func() { c.AuthStyle = creds.AuthStyle(f.authStyle) },
-		"token-lifetime":    func() { c.TokenLifetime = f.tokenLifetime },
-		"share":             func() { c.Unshared = !f.share },
-		"api-key-header":    func() { c.APIKeyHeader, c.APIKeyQuery = f.apiKeyHeader, "" },
-		"api-key-query":     func() { c.APIKeyQuery, c.APIKeyHeader = f.apiKeyQuery, "" },
-		"host-key":          func() { c.HostKeys = f.hostKeys },
+		"url":                    func() { c.URL, c.Protocol = f.url, protocolOf(f.url) },
+		"authorization":          func() { c.Authorization = creds.AuthorizationType(f.authorization) },
+		"username":               func() { c.Username = f.username },
+		"header-name":            func() { c.HeaderName = f.headerName },
+		"header-prefix":          func() { c.HeaderPrefix = &f.headerPrefix },
+		"client-id":              func() { c.ClientID = f.clientID },
+		"access-token-url":       func() { c.AccessTokenURL = f.accessTokenURL },
+		"authorization-url":      func() { c.AuthorizationURL = f.authorizationURL },
+		"scope":                  func() { c.Scope = f.scope },
+		"auth-style":             func() { c.AuthStyle = creds.AuthStyle(f.authStyle) },
+		"token-lifetime":         func() { c.TokenLifetime = f.tokenLifetime },
+		"refresh-token-lifetime": func() { c.RefreshTokenLifetime = f.refreshTokenLifetime },
+		"share":                  func() { c.Unshared = !f.share },
+		"api-key-header":         func() { c.APIKeyHeader, c.APIKeyQuery = f.apiKeyHeader, "" },
+		"api-key-query":          func() { c.APIKeyQuery, c.APIKeyHeader = f.apiKeyQuery, "" },
+		"host-key":               func() { c.HostKeys = f.hostKeys },
 	} {
 		if given.Changed(flag) {
 			set()

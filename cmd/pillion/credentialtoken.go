@@ -81,6 +81,9 @@ func (a *app) credentialRefresh() *cobra.Command {
 			if !hasToken(g.credential) {
 				return errors.New(args[0] + " has no token to refresh: its authorization type is " + string(g.credential.Authorization))
 			}
+			if g.credential.Unshared {
+				return errors.New(args[0] + " has a token of its own in each process (share: false), and none that could be refreshed for all; to try it out: pillion credential test " + args[0])
+			}
 			return a.told(g.do(cmd.Context(), token.OpRefresh))
 		},
 	}

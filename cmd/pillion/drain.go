@@ -51,10 +51,16 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	defer cancel()
 	err := d.shutdown(ctx)
 	if d.refresher != nil {
-		// A token request under way ends, and what it brings is written: a provider
-		// that rotates has no second answer.
+		// A token request under way ends, whoever began it, and what it brings is
+		// written: a provider that rotates has no second answer.
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			<-d.refresher.done
+			_ = d.refresher.Close(context.Background())
+		}()
 		select {
-		case <-d.refresher.done:
+		case <-over:
 		case <-signals:
 			d.log.Warn("ended by a second signal while a token was renewed")
 			return nil
@@ -87,21 +93,10 @@ func (d *daemon) status() status {
 }
 
 func (d *daemon) tokenState(c *creds.Credential) tokenState {
-	k := d.keeper.State(c.Name)
-	t := tokenState{State: string(k.Status)}
 	if !hasToken(c) {
-		t.State = "static"
+		return tokenState{State: staticState}
 	}
-	if !k.Expires.IsZero() {
-		t.Issued, t.Expires = &k.Issued, &k.Expires
-	}
-	if k.LastError != nil {
-		t.Error = k.LastError.Error()
-		if k.Detail != "" {
-			t.Error += ": " + k.Detail
-		}
-	}
-	return t
+	return tokenStateOf(d.stateOf(c.Name))
 }
 
 // readiness is what /readyz tells.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,10 +132,10 @@ func (a *app) explanationOf(ctx context.Context, target creds.Target) (explained
 	if e.Injected, err = token.Describe(c); err != nil {
 		return e, nil, fmt.Errorf("the credential %s matches, but cannot be sent: %w", c.Name, err)
 	}
-	for _, running := range s.Credentials {
-		if running.Name == c.Name {
-			e.Token = &running.Token
-		}
+	has := func(running credentialStatus) bool { return running.Name == c.Name }
+	if !e.Running || slices.ContainsFunc(s.Credentials, has) {
+		t := tokenStates(ctx, s, store, []*creds.Credential{c})[c.Name]
+		e.Token = &t
 	}
 	return e, c, nil
 }
@@ -176,16 +177,19 @@ func tokenWords(e explained, now time.Time) string {
 	switch {
 	case !isOAuth2(e.Authorization) && e.Authorization != creds.Login:
 		return "this type needs none"
-	case !e.Running:
-		return "not known: no pillion runs with this state directory"
 	case e.Token == nil:
 		return "not known: the running pillion does not have this credential"
+	case !e.Running && e.Token.State == unknownState:
+		return "not known: no pillion runs with this state directory"
 	}
 	text := e.Token.State
 	if e.Token.Expires != nil {
 		text += ", good for " + goodFor(*e.Token, now)
 	} else if e.Token.State == string(token.StatusNone) {
 		text += ": the first request fetches one"
+	}
+	if e.Token.GrantEnds != nil {
+		text += "; the consent ends on " + e.Token.GrantEnds.UTC().Format("2006-01-02")
 	}
 	if e.Token.Error != "" {
 		text += "; last: " + e.Token.Error

@@ -76,6 +76,8 @@ func (d *daemon) tokenEvent(e token.Event) {
 		d.log.Warn("a token request ended without an answer: the provider may have acted on it", attrs...)
 	case token.EventBlindClaim:
 		d.log.Warn("a refresher is silent while it holds a grant: taking over", attrs...)
+	case token.EventJournalFailed:
+		d.log.Warn("the journal of tokens cannot be written: were pillion to end now, a credential might need consent", append(attrs, "problem", e.Detail)...)
 	case token.EventLeaseConflict:
 		d.log.Debug("another refresher was faster", attrs...)
 	}
@@ -91,6 +93,9 @@ func (d *daemon) logTokenRequest(e token.Event, attrs []any) {
 
 func (d *daemon) logTokenState(e token.Event, attrs []any) {
 	attrs = append(attrs, "state", string(e.State))
+	if e.Detail != "" {
+		attrs = append(attrs, "problem", e.Detail)
+	}
 	switch e.State {
 	case token.StatusNeedsConsent:
 		d.log.Error("a credential needs consent: run pillion credential connect "+e.Credential, attrs...)

@@ -185,7 +185,7 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	if err := d.openSFTP(); err != nil {
 		return nil, err
 	}
-	d.metrics.watch(d.live, d.keeper.State, d.vault, d.ca)
+	d.metrics.watch(d.live, d.stateOf, d.vault, d.ca)
 	d.metrics.reloaded(true, time.Now())
 	return d, nil
 }
@@ -387,6 +387,7 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 	}
 	if d.refresher != nil {
 		d.refresher.start(ctx)
+		go d.watchGrants(ctx)
 	} else {
 		go d.watchTokens(ctx)
 	}

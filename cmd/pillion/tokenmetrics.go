@@ -13,7 +13,7 @@ type tokenCollector struct {
 	table func() *creds.Table
 	state func(name string) token.State
 
-	expiry, success, consent *prometheus.Desc
+	expiry, success, consent, grant *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*tokenCollector)(nil)
@@ -27,6 +27,7 @@ func newTokenCollector(table func() *creds.Table, state func(string) token.State
 		expiry:  desc("token_expiry_timestamp_seconds", "When the access token in use expires; 0 before the first."),
 		success: desc("token_last_success_timestamp_seconds", "When the access token in use was got; 0 before the first."),
 		consent: desc("consent_required", "1 while a person has to connect the credential (again)."),
+		grant:   desc("grant_expiry_timestamp_seconds", "When a person has to connect the credential again at the latest; 0 when that is not known."),
 	}
 }
 
@@ -35,6 +36,7 @@ func (t *tokenCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- t.expiry
 	out <- t.success
 	out <- t.consent
+	out <- t.grant
 }
 
 // Collect implements prometheus.Collector.
@@ -57,5 +59,6 @@ func (t *tokenCollector) Collect(out chan<- prometheus.Metric) {
 			needed = 1
 		}
 		gauge(t.consent, needed, c.Name)
+		gauge(t.grant, seconds(state.GrantEnds), c.Name)
 	}
 }
