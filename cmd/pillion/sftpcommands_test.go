@@ -89,7 +89,7 @@ func (l *sftpLab) commands(t *testing.T) {
 	says("$PILLION put up sftp://sftp.acme.example:22"+l.openssh.Home+"/a%20name", `/a%20name: 97.7 KiB`)
 	arrived(t, l.openssh, "a name", content)
 	refuses("$PILLION put up sftp://sftp.acme.example:22/~/nowhere/", 1, "the server has no directory nowhere")
-	refuses("$PILLION put up sftp://other.example:22/~/", 1, "no SFTP credential is named")
+	refuses("$PILLION put up sftp://other.example:22/~/", 1, "no credential is for sftp://other.example:22/: pillion explain")
 	refuses("$PILLION put --credential globex up sftp://sftp.acme.example:22/~/", 1, "is not for sftp://sftp.acme.example:22/")
 	refuses("$PILLION put nothing sftp://sftp.acme.example:22/~/", 1, "nothing: there is no such file")
 	refuses("$PILLION put up", 2, "takes FILE...")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -70,9 +71,12 @@ func (a *app) connectToGateway(ctx context.Context, target creds.Target, credent
 	if err != nil {
 		return nil, err
 	}
-	at, _, err := a.whereSFTP(ctx, c)
+	at, s, err := a.whereSFTP(ctx, c)
 	if err != nil {
 		return nil, err
+	}
+	if s.PID != 0 && !slices.ContainsFunc(s.Credentials, func(c credentialStatus) bool { return isFor(c.URL, target) }) {
+		return nil, fmt.Errorf("no credential is for sftp://%[1]s/: pillion explain sftp://%[1]s/ shows the nearest", target.Authority())
 	}
 	hostKey, err := knownhosts.New(filepath.Join(at.publish, sftpgw.KnownHostsFile))
 	if err != nil {
@@ -91,6 +95,12 @@ func (a *app) connectToGateway(ctx context.Context, target creds.Target, credent
 		return nil, fmt.Errorf("reaching pillion's SFTP gateway: %w", err)
 	}
 	return upload.Connect(ctx, conn, target.Authority(), hostKey)
+}
+
+// isFor reports whether an instance URL is that of an SFTP server.
+func isFor(rawURL string, server creds.Target) bool {
+	t, err := creds.ParseTarget(rawURL)
+	return err == nil && t.Scheme == server.Scheme && t.Host == server.Host && t.Port == server.Port
 }
 
 // connectThrough opens a tunnel through our own proxy, as nc -X connect does.
