@@ -221,7 +221,7 @@ func (g consoleGrants) State(c *creds.Credential) console.TokenState {
 	if !hasToken(c) {
 		return console.TokenState{}
 	}
-	k := g.d.keeper.State(c.Name)
+	k := g.d.stateOf(c.Name)
 	s := console.TokenState{Refreshed: k.Issued, Expires: k.Expires, Condition: console.Unknown}
 	if k.LastError != nil {
 		s.Detail = k.LastError.Error()

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -404,4 +405,37 @@ func TestValidHTML(t *testing.T) {
 	if problems := credstest.ValidateHTML(t, files...); problems != "" {
 		t.Errorf("html-validate says:\n%s", strings.ReplaceAll(problems, dir, ""))
 	}
+}
+
+// With 1,000 credentials the first page is small, and there at once.
+func TestThousandCredentials(t *testing.T) {
+	store := &counted{records: map[string]creds.Record{}}
+	r := newRig(t, func(s *Server) {
+		s.Login.(*Links).Embedded = store
+		s.Grants, s.Live = &knownGrants{}, knownLive{time.Now()}
+	})
+	for i := range 1000 {
+		c := &creds.Credential{Name: fmt.Sprintf("credential-number-%04d", i), Protocol: creds.HTTPS, URL: fmt.Sprintf("https://tool-%04d.customers.example/api/", i),
+			Authorization: creds.ClientCredentials, ClientID: "pillion", ClientSecret: creds.NewSecret("s"), AccessTokenURL: "https://login.example/token"}
+		if err := creds.Save(t.Context(), store, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.get(r.links.New())
+	best, weight := time.Hour, 0
+	for range 5 {
+		begin := time.Now()
+		a := r.get("/").want(t, 200, "1000 credentials", "Page 1 of 25", "credential-number-0039")
+		best = min(best, time.Since(begin))
+		if weight = len(a.body) + len(styleSheet) + len(script); weight > 60<<10 {
+			t.Errorf("the first page weighs %d bytes", weight)
+		}
+	}
+	t.Logf("the first page comes after %v, and weighs %d bytes with its assets", best, weight)
+	if best > 500*time.Millisecond { // 50 ms on a machine that has nothing else to do
+		t.Errorf("the first page comes after %v", best)
+	}
+	r.get("/?q=number-0777").want(t, 200, "1 of 1000", "credential-number-0777")
+	r.get("/?page=25&sort=-name").want(t, 200, "credential-number-0000")
+	r.get("/?page=99999999999999999999").want(t, 200, "Page 25 of 25")
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	// perPage keeps a page under some 60 KiB.
-	perPage = 50
+	perPage = 40
 	// searchFrom is from how many entries on searching and sorting are worth their place.
 	searchFrom = 20
 )

@@ -1,9 +1,20 @@
 package console
 
-import "net/http"
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"time"
 
-// shownRequests is how many of the last requests the live view has.
-const shownRequests = 50
+	"pillion/creds"
+)
+
+const (
+	// shownRequests is how many of the last requests the live view has.
+	shownRequests = 50
+	// shownTokens is how many tokens it has, those that end first.
+	shownTokens = 20
+)
 
 type livePage struct {
 	page
@@ -11,9 +22,19 @@ type livePage struct {
 	Source   string
 	Requests []Request
 	Plots    []plot
+	Tokens   []tokenLeft
 }
 
-// live shows the last requests, and the last hour.
+// tokenLeft is a token and what is left of its life, of the next hour.
+type tokenLeft struct {
+	Name    string
+	Chip    chip
+	Expires time.Time
+	Words   string
+	Width   int // of 300
+}
+
+// live shows the last requests, the last hour, and the tokens that end in the next.
 func (s *Server) live(w http.ResponseWriter, r *http.Request, session *Session) {
 	p := &livePage{page: s.pageOf(session, "Live")}
 	p.Here = "live"
@@ -21,5 +42,28 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, session *Session) 
 		p.Known, p.Source, p.Requests = true, s.Live.Source(), s.Live.Requests(shownRequests)
 		p.Plots = plots(s.Live.Minutes())
 	}
+	if s.Grants != nil {
+		all, _, err := creds.ListPublic(r.Context(), session.Store)
+		if err != nil {
+			s.failStore(w, session, err)
+			return
+		}
+		p.Tokens = s.tokensLeft(all)
+	}
 	s.render(w, http.StatusOK, "live", p)
+}
+
+func (s *Server) tokensLeft(all []*creds.Credential) []tokenLeft {
+	now := s.now()
+	var out []tokenLeft
+	for _, c := range all {
+		state := s.Grants.State(c)
+		if state.Expires.IsZero() {
+			continue
+		}
+		left := min(max(state.Expires.Sub(now), 0), time.Hour)
+		out = append(out, tokenLeft{c.Name, chipOf(c, state, true), state.Expires, ago(now, state.Expires), int(left * plotWidth / time.Hour)})
+	}
+	slices.SortFunc(out, func(a, b tokenLeft) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.Name, b.Name)) })
+	return out[:min(len(out), shownTokens)]
 }
