@@ -16,8 +16,8 @@ import (
 // fleet is what the processes of an execution share: one credential at one provider,
 // one store, a disk each. It is the monitor of what must never happen:
 //
-//   - a refresh token arrives at the provider twice, without a blind claim by the
-//     second process since the first time;
+//   - a refresh token arrives at the provider twice, without a blind claim since
+//     the first time;
 //   - a rotation is lost, and nobody died or lost the answer while the provider worked
 //     (or before the answer was on the disk);
 //   - a token is kept or used for another purpose than it was given for;
@@ -34,7 +34,7 @@ type fleet struct {
 
 	seq     int
 	spentAt map[string]int           // refresh token -> when it last arrived
-	blindAt map[string]int           // process -> when it last laid a blind claim
+	blindAt int                      // when anybody last laid a blind claim
 	loose   map[string]string        // process -> refresh token that it spent, whose answer the store does not have
 	stood   map[string]time.Duration // process -> for how long it had stood still by then
 	tooLate map[string]bool          // refresh token -> its answer came when another may have been told to spend it
@@ -55,7 +55,7 @@ func newFleet(w *world, life time.Duration, rules rules) *fleet {
 	f := &fleet{
 		world: w, rules: rules, provider: newSimProvider(life), store: newSimStore(time.Now),
 		namer: &namer{world: w, names: map[string]string{}, count: map[string]int{}},
-		disks: map[string]*disk{}, spentAt: map[string]int{}, blindAt: map[string]int{},
+		disks: map[string]*disk{}, spentAt: map[string]int{},
 		loose: map[string]string{}, stood: map[string]time.Duration{}, tooLate: map[string]bool{}, records: map[string]string{},
 	}
 	f.provider.used = f.spent
@@ -97,9 +97,8 @@ func (f *fleet) violate(format string, args ...any) {
 // spent hears of a refresh token at the provider.
 func (f *fleet) spent(token string, before int) {
 	f.seq++
-	by := f.actingName()
-	if before > 0 && f.blindAt[by] < f.spentAt[token] {
-		f.violate("%s spends %s, which was spent before, and has laid no blind claim since", by, token)
+	if before > 0 && f.blindAt < f.spentAt[token] {
+		f.violate("%s spends %s, which was spent before, and there was no blind claim since", f.actingName(), token)
 	}
 	f.spentAt[token] = f.seq
 	// Who has an answer and stands still for longer than anybody may watch it is as
@@ -145,7 +144,7 @@ func (f *fleet) wroteGrant(record creds.Record) {
 		return
 	}
 	if g.Lease != nil && g.Lease.Blind {
-		f.blindAt[f.actingName()] = f.seq
+		f.blindAt = f.seq
 	}
 	if g.Refresh != nil {
 		f.bindsRight(g.Refresh, "refresh token")
@@ -224,13 +223,13 @@ func (f *fleet) key() string {
 		family := f.provider.families[name]
 		fmt.Fprintln(&b, name, family.n, family.uses, family.revoked)
 	}
+	for _, token := range slices.Sorted(maps.Keys(f.spentAt)) {
+		fmt.Fprint(&b, " ", f.blindAt < f.spentAt[token])
+	}
 	for _, a := range f.world.actors {
 		fmt.Fprint(&b, a.name, f.loose[a.name])
 		if f.loose[a.name] != "" {
 			fmt.Fprint(&b, " ", f.world.stoodStill(a.name)-f.stood[a.name])
-		}
-		for _, token := range slices.Sorted(maps.Keys(f.spentAt)) {
-			fmt.Fprint(&b, " ", f.blindAt[a.name] < f.spentAt[token])
 		}
 		if d := f.disks[a.name]; d != nil {
 			fmt.Fprint(&b, slices.Sorted(maps.Keys(d.files)))
