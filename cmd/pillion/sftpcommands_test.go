@@ -81,6 +81,15 @@ func (l *sftpLab) commands(t *testing.T) {
 	}
 	refuses("$PILLION credential scan-host-key '127.0.0.1 22'", 2, "HOST:PORT")
 	refuses("$PILLION credential scan-host-key "+l.listen, 1, l.listen+" is pillion itself")
+	l.set(t, l.openssh, "loop", "sftp://"+l.listen+"/", l.openssh.HostKeys[0])
+	refuses("echo put up | sftp -F $CONFIG -b - loop", 255, "there is pillion itself") // by its address, before any key
+	before := strings.Count(l.openssh.Log(), "Failed password")
+	l.run(t, "not the password", "credential", "set", "new", "--config", l.config, "--url", "sftp://new.example:22/",
+		"--username", l.openssh.Username, "--password-file", "-", "--host-key", l.openssh.HostKeys[0])
+	refuses("$PILLION credential test new", 1, `new.example:22 refused the login of user "`+l.openssh.Username+`" by password`)
+	if tried := strings.Count(l.openssh.Log(), "Failed password") - before; tried != 1 {
+		t.Errorf("the password was tried %d times", tried)
+	}
 	refuses("$PILLION try sftp://sftp.acme.example:22/", 2, "use pillion put")
 
 	says("cp up one && cp up two && $PILLION put one two sftp://sftp.acme.example:22/~/", `^sftp://sftp.acme.example:22/~/one: 97.7 KiB in `, `^sftp://sftp.acme.example:22/~/two: `)
