@@ -296,8 +296,8 @@ func (l load) readsARotation() float64 {
 // Token calls do not grow with the fleet, and a sidecar reads a token once a
 // rotation at most. `make scale` runs it large.
 func TestScale(t *testing.T) {
-	small := simulate(t, size{sidecars: 1, refreshers: 3, credentials: 6, warm: time.Hour, measured: 6 * time.Hour})
-	large := simulate(t, size{sidecars: 20, refreshers: 3, credentials: 6, warm: time.Hour, measured: 6 * time.Hour})
+	small := simulate(t, size{sidecars: 1, refreshers: 3, credentials: 4, warm: time.Hour, measured: 4 * time.Hour})
+	large := simulate(t, size{sidecars: 12, refreshers: 3, credentials: 4, warm: time.Hour, measured: 4 * time.Hour})
 	t.Logf("%+v", small)
 	t.Logf("%+v", large)
 	checkScale(t, []load{small, large})
