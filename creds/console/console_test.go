@@ -439,3 +439,31 @@ func TestThousandCredentials(t *testing.T) {
 	r.get("/?page=25&sort=-name").want(t, 200, "credential-number-0000")
 	r.get("/?page=99999999999999999999").want(t, 200, "Page 25 of 25")
 }
+
+// By TLS the cookie belongs to this host alone, and to no page that came in the clear.
+func TestCookieByTLS(t *testing.T) {
+	links := &Links{}
+	page := &Server{URL: "https://pillion.example", Login: links, SessionKey: []byte(strings.Repeat("k", 32))}
+	handler, err := page.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "https://pillion.example"+links.New(), nil)
+	handler.ServeHTTP(w, r)
+	cookie := w.Header().Get("Set-Cookie")
+	if !strings.HasPrefix(cookie, "__Host-pillion_session=") || !strings.Contains(cookie, "; Secure") || !strings.Contains(cookie, "Path=/") || strings.Contains(cookie, "Domain") {
+		t.Errorf("the cookie is %s", cookie)
+	}
+	if w.Header().Get("Strict-Transport-Security") == "" || page.RedirectURL() != "https://pillion.example/connect/callback" {
+		t.Errorf("%v, %s", w.Header(), page.RedirectURL())
+	}
+	for _, bad := range []string{"", "pillion.example", "ftp://pillion.example", "https://pillion.example/console", "https://u@pillion.example", "https://pillion.example?q"} {
+		if _, err := (&Server{URL: bad, Login: links, SessionKey: page.SessionKey}).Handler(); err == nil {
+			t.Errorf("the URL %q is taken", bad)
+		}
+	}
+	if _, err := (&Server{URL: page.URL, Login: links, SessionKey: []byte("short")}).Handler(); err == nil {
+		t.Error("a short key is taken")
+	}
+}
