@@ -105,6 +105,12 @@ func (l *vaultLogin) dropOldest() {
 	delete(l.stores, oldest)
 }
 
+// Ended reports whether Vault does not take the person's token any more.
+func (l *vaultLogin) Ended(err error) bool {
+	known, ok := errors.AsType[*vaultstore.Error](err)
+	return ok && (known.Kind == vaultstore.BadToken || known.Kind == vaultstore.BadLogin)
+}
+
 // LogOut ends a token that was made for the session, so that a copy of its cookie is
 // worth nothing in any replica. One that the person brought is his.
 func (l *vaultLogin) LogOut(ctx context.Context, p console.Person) {

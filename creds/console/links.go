@@ -58,6 +58,9 @@ func (l *Links) LogIn(_ context.Context, _ Way, form url.Values) (Person, error)
 // Store is the embedded store, the same for all.
 func (l *Links) Store(Person) (creds.Store, error) { return l.Embedded, nil }
 
+// Ended is false: the embedded store knows nobody.
+func (l *Links) Ended(error) bool { return false }
+
 // LogOut does nothing: there is nothing elsewhere.
 func (l *Links) LogOut(context.Context, Person) {}
 

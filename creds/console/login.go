@@ -28,6 +28,9 @@ type Login interface {
 	LogIn(ctx context.Context, way Way, form url.Values) (Person, error)
 	// Store returns the store as that person may use it. It asks nobody.
 	Store(Person) (creds.Store, error)
+	// Ended reports whether an error of that store means that the login is over, such
+	// as a token that was revoked.
+	Ended(err error) bool
 	// LogOut ends what LogIn began elsewhere, as far as it can.
 	LogOut(context.Context, Person)
 }

@@ -78,6 +78,10 @@ func (s *Server) fail(w http.ResponseWriter, session *Session, status int, title
 func (s *Server) failStore(w http.ResponseWriter, session *Session, err error) {
 	var broken *creds.BadRecord
 	switch {
+	case s.Login.Ended(err):
+		s.used.use(session.id, session.Expires)
+		s.setCookie(w, cookieSession, "", time.Time{})
+		s.renderLogin(w, http.StatusUnauthorized, loginPage{Problem: capital(errSessionEnded.Error()) + ". Nothing was changed."})
 	case errors.Is(err, creds.ErrNotFound):
 		s.fail(w, session, http.StatusNotFound, "There is no such credential", "It may have been deleted meanwhile.")
 	case errors.As(err, &broken):
