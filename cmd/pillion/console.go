@@ -48,7 +48,10 @@ func (d *daemon) openConsole() error {
 		Grants: consoleGrants{d}, ScanHostKeys: d.scanHostKeys,
 		Changed: d.consoleChanged, Audit: d.auditConsole,
 	}
-	if c.Proxy.Listen != off || c.servesSFTP() { // otherwise no request ever comes by here
+	switch {
+	case c.Console.Prometheus != "":
+		s.page.Live = newPrometheusLive(c.Console.Prometheus, d.log)
+	case c.Proxy.Listen != off || c.servesSFTP(): // otherwise no request ever comes by here
 		s.page.Live = consoleLive{d}
 	}
 	if d.vault != nil {

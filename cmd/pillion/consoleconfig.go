@@ -16,6 +16,7 @@ type consoleConfig struct {
 	SessionKeyFile string           `yaml:"session_key_file"`
 	TLS            consoleTLSConfig `yaml:"tls"`
 	BehindTLS      bool             `yaml:"behind_tls"`
+	Prometheus     string           `yaml:"prometheus"`
 }
 
 type consoleTLSConfig struct {
@@ -44,6 +45,11 @@ func (c *config) checkConsole(d *document) {
 	}
 	if listens && !isLoopback(host) && !k.byTLS() {
 		d.add("console.listen", "%s is not a loopback address, and passwords would pass in the clear: configure console.tls, or say behind_tls: true where something in front of it ends TLS", k.Listen)
+	}
+	if k.Prometheus != "" {
+		if u, err := url.Parse(k.Prometheus); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			d.add("console.prometheus", "must be the URL of a Prometheus, such as http://prometheus.example:9090")
+		}
 	}
 	if k.URL == "" {
 		if listens && (k.BehindTLS || !isLoopback(host)) {
