@@ -369,7 +369,7 @@ func TestExplain(t *testing.T) {
 	r.get("/explain").want(t, 200, "Which credential?")
 	r.get("/explain?url="+url.QueryEscape("https://jira.example/rest/api?x=1")).want(t, 200, `<a href="/credentials/jira">jira</a>`)
 	r.get("/explain?url="+url.QueryEscape("http://jira.example/rest")).want(t, 200, "goes on as https")
-	r.get("/explain?url="+url.QueryEscape("https://jira.example:8443/")).want(t, 200, "port differs")
+	r.get("/explain?url="+url.QueryEscape("https://jira.example:8443/")).want(t, 200, "Port differs")
 	r.get("/explain?url=nothing").want(t, 422, "has no scheme")
 }
 
