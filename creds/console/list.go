@@ -2,8 +2,6 @@ package console
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -187,44 +185,4 @@ func (p *listPage) columns() {
 		}
 		p.Columns = append(p.Columns, c)
 	}
-}
-
-type deletePage struct {
-	page
-	Name  string
-	Known bool // who used it is known here
-	Usage Usage
-	Used  string
-	From  string // whose requests these are
-}
-
-func (s *Server) showDelete(w http.ResponseWriter, r *http.Request, session *Session) {
-	name := r.PathValue("name")
-	_, _, err := creds.LoadPublic(r.Context(), session.Store, name)
-	var broken *creds.BadRecord
-	if err != nil && !errors.As(err, &broken) { // what cannot be read can be deleted
-		s.failStore(w, session, err)
-		return
-	}
-	p := deletePage{page: s.pageOf(session, "Delete "+name), Name: name}
-	if s.Live != nil {
-		p.Usage, p.Known = s.Live.Usage(name)
-		p.Used, p.From = ago(s.now(), p.Usage.Last), s.Live.Source()
-	}
-	s.render(w, http.StatusOK, "delete", p)
-}
-
-func (s *Server) delete(w http.ResponseWriter, r *http.Request, session *Session) {
-	name := r.PathValue("name")
-	ctx, cancel := lasting(r)
-	defer cancel()
-	err := creds.Remove(ctx, session.Store, name)
-	if err != nil && !errors.Is(err, creds.ErrNotFound) { // what is gone is what was wanted
-		s.audit(Action{Who: session.Who, What: "delete", Credential: name, Problem: err.Error()})
-		s.failStore(w, session, err)
-		return
-	}
-	s.audit(Action{Who: session.Who, What: "delete", Credential: name})
-	s.changed(context.WithoutCancel(r.Context()))
-	http.Redirect(w, r, "/?"+url.Values{"deleted": {name}}.Encode(), http.StatusSeeOther)
 }
