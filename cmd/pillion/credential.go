@@ -233,7 +233,7 @@ func (l listed) note(now time.Time) string {
 	}
 	if l.State == string(token.StatusNeedsConsent) {
 		add("pillion credential connect " + l.Name)
-	} else {
+	} else if l.State != unknownState {
 		add(l.Error)
 	}
 	add(grantNote(tokenState{GrantEnds: l.GrantEnds}, now))

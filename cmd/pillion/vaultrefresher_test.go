@@ -120,6 +120,13 @@ func TestSidecarsHoldNoGrant(t *testing.T) {
 		"--authorization-url", w.provider.AuthorizationURL(), "--scope", "openid offline_access")
 	refreshing := w.refresher.serve()
 	log := w.sidecar.serve()
+	// The refresher serves no request, and knows all the same how the grant stands.
+	eventually(t, func() bool {
+		return strings.Contains(metricsText(t, w.refresher), `pillion_consent_required{credential="tool"} 1`)
+	})
+	if output := w.does(w.refresher, "", "credential", "list"); !strings.Contains(output, "needs_consent  pillion credential connect tool") {
+		t.Errorf("the refresher's list:\n%s", output)
+	}
 	if output, failed := w.sidecar.run("", "try", "https://example.com/"); !failed || !strings.Contains(output, "pillion credential connect tool") {
 		t.Errorf("before the consent:\n%s", output)
 	}
@@ -158,8 +165,15 @@ func TestSidecarsHoldNoGrant(t *testing.T) {
 	if strings.Contains(all, w.provider.ClientSecret) || strings.Contains(all, "canary") {
 		t.Error("a secret was printed")
 	}
-	if want := `pillion_consent_required{credential="tool"} 0`; !strings.Contains(metricsText(t, w.refresher), want) {
+	metrics := metricsText(t, w.refresher)
+	if want := `pillion_consent_required{credential="tool"} 0`; !strings.Contains(metrics, want) {
 		t.Errorf("the refresher's metrics do not have %s", want)
+	}
+	if strings.Contains(metrics, `pillion_token_expiry_timestamp_seconds{credential="tool"} 0`) {
+		t.Error("the refresher's metrics have no expiry")
+	}
+	if output := w.does(w.operator, "", "credential", "list"); !strings.Contains(output, "not known") {
+		t.Errorf("the list of one who may not read tokens:\n%s", output)
 	}
 }
 
