@@ -59,7 +59,7 @@ func TestIdleGrants(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
 		code := w.add("code", creds.AuthorizationCode)
 		w.connect(code)
-		w.poll = 8 * time.Second // weeks of the usual two seconds take their time here
+		w.poll = 12 * time.Second // weeks of the usual two seconds take their time here; a reader waits 15 s
 		_, end := w.refresher()
 		k := w.reader()
 		w.bearer(k, jira)
