@@ -162,13 +162,18 @@ func (s *Server) roundTrip(x *exchange, r *http.Request) (*http.Response, error)
 	return s.unauthorized(x, out, resp, body)
 }
 
+func (s *Server) storeErr() error {
+	if s.StoreErr == nil {
+		return nil
+	}
+	return s.StoreErr()
+}
+
 // match finds the credential. A nil one without an error means: pass it on as it
 // is, which only plain requests under "unmatched: tunnel" may.
 func (s *Server) match(x *exchange) (*creds.Credential, error) {
-	if s.StoreErr != nil {
-		if err := s.StoreErr(); err != nil {
-			return nil, err
-		}
+	if err := s.storeErr(); err != nil {
+		return nil, err
 	}
 	table := s.Table()
 	if x.chosen != "" {

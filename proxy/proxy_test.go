@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillion/creds"
 )
 
 // The promise: the connector sends nothing, the tool gets the authorization.
@@ -108,6 +110,26 @@ func TestTunnelPolicyPassesUnmatchedOnUntouched(t *testing.T) {
 	_ = resp.Body.Close()
 	if got := r.origin.requests()[0].Header.Get("Authorization"); resp.StatusCode != 200 || got != "" {
 		t.Errorf("status %d, the tool got Authorization %q", resp.StatusCode, got)
+	}
+}
+
+// While no credentials can be read nobody knows which targets have one: nothing is
+// passed on untouched.
+func TestTunnelPolicyWithoutAStore(t *testing.T) {
+	r := newRig(t, func(s *Server, c *Config) {
+		c.Tunnel = true
+		s.StoreErr = func() error { return creds.ErrStoreUnavailable }
+	})
+	r.set()
+	for _, target := range []string{"https://tool.example/", "http://tool.example/"} {
+		resp, err := r.client("").Get(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkProblem(t, resp, kindStoreUnavailable)
+	}
+	if n := len(r.origin.requests()); n != 0 {
+		t.Errorf("%d requests reached the tool", n)
 	}
 }
 

@@ -144,7 +144,7 @@ func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
 	case table.HasOrigin("sftp", t.host, t.port):
 		s.connectSSH(client, x)
 		return
-	case s.config.Load().Tunnel:
+	case s.config.Load().Tunnel && s.storeErr() == nil: // else nobody knows whether it is a credential's
 		s.splice(client, x)
 		return
 	}
