@@ -30,6 +30,7 @@ nc.openbsd                          netcat-openbsd
 ncat                                ncat
 /usr/lib/proftpd/mod_sftp.so        proftpd-mod-crypto
 chromium                            chromium
+prometheus                          prometheus
 '
 BENCH_PACKAGES='
 nginx                               nginx-light
@@ -69,6 +70,14 @@ fi
 echo "installing: ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+# What is installed for a test is not to be started as a service of this machine
+# (invoke-rc.d asks this script).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+  "${as_root[@]}" chmod 755 $policy
+  trap '"${as_root[@]}" rm -f "$policy"; rm -f "$log"' EXIT
+fi
 {
   "${as_root[@]}" apt-get update -q &&
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
