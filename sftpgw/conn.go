@@ -17,14 +17,15 @@ import (
 
 // conn is a client's connection: TCP, a CONNECT tunnel, or the channel of a jump.
 type conn struct {
-	server *Server
-	net    *halfConn
-	target Target
-	via    string
-	begin  time.Time
-	ctx    context.Context //nolint:containedctx // ends with the client
-	cancel context.CancelFunc
-	ssh    *ssh.ServerConn // from the handshake on; set under mu
+	server   *Server
+	net      *halfConn
+	target   Target
+	via      string
+	begin    time.Time
+	ctx      context.Context //nolint:containedctx // ends with the client
+	cancel   context.CancelFunc
+	ssh      *ssh.ServerConn // from the handshake on; set under mu
+	gathered *gatheredConn   // below it
 
 	mu       sync.Mutex
 	channels int  // sessions and jumps that are open
@@ -48,7 +49,7 @@ func (n *conn) serve() {
 	defer n.close()
 	defer n.recovered()
 	timer := time.AfterFunc(n.server.handshakeTimeout(), n.close) // over the whole handshake, whatever the client sends
-	sshConn, channels, requests, err := handshake(n.net, n.server.config)
+	gathered, sshConn, channels, requests, err := handshake(n.net, n.server.config)
 	if !timer.Stop() && err == nil {
 		err = errors.New("it took too long")
 	}
@@ -57,7 +58,7 @@ func (n *conn) serve() {
 		return
 	}
 	n.mu.Lock()
-	n.ssh = sshConn
+	n.ssh, n.gathered = sshConn, gathered
 	n.mu.Unlock()
 	go ssh.DiscardRequests(requests) // keepalives are answered, forwarding is refused; ends with the connection
 	n.rest()
@@ -124,7 +125,9 @@ func (n *conn) enter() bool {
 	if n.channels >= n.server.maxSessions() {
 		return false
 	}
-	n.channels++
+	if n.channels++; n.channels > 1 {
+		n.gathered.share()
+	}
 	n.used = true
 	if n.idle != nil {
 		n.idle.Stop()

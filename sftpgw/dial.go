@@ -138,7 +138,7 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 	}
 	gathered.begin(sshConn)
 	a.accepted(pins.shown)
-	return d.newUpstream(pins.addr, watched, sshConn, channels, requests, l), nil
+	return d.newUpstream(pins.addr, watched, gathered, sshConn, channels, requests, l), nil
 }
 
 const clientVersion = "SSH-2.0-pillion"

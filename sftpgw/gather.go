@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -24,6 +25,12 @@ type gatheredConn struct {
 	reader *bufio.Reader
 	gcm    atomic.Bool // our side encrypts by AES-GCM
 	held   []byte      // x/crypto writes one packet at a time
+
+	// How far is read ahead of the one channel, while there is one; see readahead.go.
+	alone  atomic.Bool
+	ahead  atomic.Int64
+	taken  chan struct{}
+	pauses *time.Timer
 }
 
 // The buffers of bufio, that x/crypto uses, and of ours.
@@ -34,7 +41,7 @@ const (
 )
 
 func gather(c net.Conn) *gatheredConn {
-	return &gatheredConn{Conn: c, reader: bufio.NewReaderSize(c, readBuffer)}
+	return &gatheredConn{Conn: c, reader: bufio.NewReaderSize(c, readBuffer), taken: make(chan struct{}, 1)}
 }
 
 // begin looks at the ciphers, when they have been negotiated.
@@ -44,7 +51,14 @@ func (c *gatheredConn) begin(conn ssh.Conn) {
 	}
 }
 
-func (c *gatheredConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
+func (c *gatheredConn) Read(p []byte) (int, error) {
+	if c.reader.Buffered() == 0 {
+		c.pause()
+	}
+	n, err := c.reader.Read(p)
+	c.ahead.Add(int64(n))
+	return n, err
+}
 
 func (c *gatheredConn) Write(p []byte) (int, error) {
 	if len(c.held) == 0 {

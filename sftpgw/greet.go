@@ -12,17 +12,17 @@ import (
 )
 
 // handshake is ssh.NewServerConn with the ciphers that suit the client.
-func handshake(c net.Conn, config *ssh.ServerConfig) (*ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func handshake(c net.Conn, config *ssh.ServerConfig) (*gatheredConn, *ssh.ServerConn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	greeted, config, err := greet(c, config)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, nil, err
 	}
 	gathered := gather(greeted)
 	conn, channels, requests, err := ssh.NewServerConn(gathered, config)
 	if err == nil {
 		gathered.begin(conn.Conn)
 	}
-	return conn, channels, requests, err
+	return gathered, conn, channels, requests, err
 }
 
 // greet begins the handshake with a client, and returns what is left of it for

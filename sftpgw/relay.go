@@ -73,9 +73,11 @@ type splice struct {
 	words     []byte         // the beginning of its stderr
 }
 
-// bufferSize is the payload of the packets that x/crypto takes and OpenSSH sends:
-// a read that is forwarded fits in one packet, whatever is kept in front of it.
-const bufferSize = 32 << 10
+// bufferSize is how much is read and forwarded at a time, where so much has come:
+// four of the packets that x/crypto takes and OpenSSH sends. x/crypto tells the
+// sender after each reading that there is room again, by a packet of its own; with
+// less, those cost a tenth of a transfer.
+const bufferSize = 128 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 

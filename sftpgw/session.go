@@ -19,6 +19,7 @@ func (n *conn) session(channel ssh.NewChannel) {
 		return // the client has gone
 	}
 	defer ch.Close()
+	ch = n.alone(ch)
 	n.server.sessionBegins()
 	defer n.server.sessionEnds()
 	if !n.awaitSubsystem(ch, requests) {
@@ -32,6 +33,16 @@ func (n *conn) session(channel ssh.NewChannel) {
 		return
 	}
 	n.relay(ch, requests, up, e)
+}
+
+// alone holds up who sends more than is taken, unless others would have to wait.
+func (n *conn) alone(ch ssh.Channel) ssh.Channel {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.channels > 1 {
+		return ch
+	}
+	return n.gathered.only(ch)
 }
 
 // connect finds the credential and opens a session with it.

@@ -17,13 +17,14 @@ import (
 // upstream is a connection to a server, logged in. It carries one session, or
 // with reuse several at a time and one after another.
 type upstream struct {
-	addr    string
-	conn    ssh.Conn
-	net     *watchedConn
-	account *account
-	banner  string // what the server said at the login
-	d       *dialer
-	ended   chan struct{} // closed when the connection has ended, after why is set
+	addr     string
+	conn     ssh.Conn
+	net      *watchedConn
+	gathered *gatheredConn
+	account  *account
+	banner   string // what the server said at the login
+	d        *dialer
+	ended    chan struct{} // closed when the connection has ended, after why is set
 
 	mu       sync.Mutex
 	why      error // that it was ended for, or that it ended with
@@ -34,9 +35,9 @@ type upstream struct {
 	timer    *time.Timer
 }
 
-func (d *dialer) newUpstream(addr string, conn *watchedConn, sshConn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, l *login) *upstream {
+func (d *dialer) newUpstream(addr string, conn *watchedConn, gathered *gatheredConn, sshConn ssh.Conn, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request, l *login) *upstream {
 	a := l.account
-	u := &upstream{addr: addr, conn: sshConn, net: conn, account: a, banner: l.banner.String(), d: d, ended: make(chan struct{}), users: 1, reserved: 1}
+	u := &upstream{addr: addr, conn: sshConn, net: conn, gathered: gathered, account: a, banner: l.banner.String(), d: d, ended: make(chan struct{}), users: 1, reserved: 1}
 	go ssh.DiscardRequests(requests)
 	go func() {
 		for channel := range channels {
@@ -168,7 +169,9 @@ type session struct {
 func (u *upstream) open(ctx context.Context) (*session, error) {
 	u.mu.Lock()
 	u.reserved = max(u.reserved-1, 0)
-	u.sessions++
+	if u.sessions++; u.sessions > 1 {
+		u.gathered.share()
+	}
 	u.mu.Unlock()
 	type opened struct {
 		s   *session
@@ -209,7 +212,7 @@ func (u *upstream) openChannel() (*session, error) {
 	if err != nil {
 		return nil, u.refusedSession(err)
 	}
-	s := &session{up: u, ch: ch, exited: make(chan struct{})}
+	s := &session{up: u, ch: u.alone(ch), exited: make(chan struct{})}
 	go s.drain(requests)
 	ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
 	if err == nil && ok {
@@ -220,6 +223,17 @@ func (u *upstream) openChannel() (*session, error) {
 		return nil, u.refusedSession(err)
 	}
 	return nil, &dialError{kind: dialProtocol, sentence: full(u.addr + " has no SFTP: it refuses the subsystem sftp")}
+}
+
+// alone holds up a server that sends more than is taken, unless other sessions
+// would have to wait.
+func (u *upstream) alone(ch ssh.Channel) ssh.Channel {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sessions > 1 {
+		return ch
+	}
+	return u.gathered.only(ch)
 }
 
 func (u *upstream) refusedSession(err error) error {
