@@ -98,14 +98,16 @@ func (r *rig) put(t *testing.T, name, source, target string) (string, error) {
 func TestCutUploads(t *testing.T) {
 	server := credstest.StartSSHD(t, credstest.SSHDOptions{})
 	var after atomic.Int64
+	var kills sync.WaitGroup
 	faults := []func(*faultyConn){
 		func(c *faultyConn) { c.Conn.Close() },
 		func(c *faultyConn) { _ = c.Conn.(*net.TCPConn).SetLinger(0); c.Conn.Close() },
-		func(*faultyConn) { go server.KillSessions() },
+		func(*faultyConn) { kills.Go(server.KillSessions) },
 	}
-	run := 0
+	t.Cleanup(kills.Wait) // after the rig's end, before the server's
+	var fault atomic.Int64
 	r := newRig(t, func(r *rig) {
-		failAfter(r, &after, func(c *faultyConn) { faults[run%len(faults)](c) })
+		failAfter(r, &after, func(c *faultyConn) { faults[fault.Load()](c) })
 	})
 	r.use(t, r.credential(server, "acme", "sftp.acme.example:22"))
 	content := random(8 << 20)
@@ -114,7 +116,8 @@ func TestCutUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := map[string]bool{}
-	for run = range 25 {
+	for run := range 25 {
+		fault.Store(int64(run % len(faults)))
 		after.Store(64<<10 + rand.Int64N(6<<20))
 		target := fmt.Sprintf("cut-%d", run)
 		out, err := r.put(t, "acme", source, target)
