@@ -76,7 +76,8 @@ func (m *mortal) CAS(ctx context.Context, key string, data creds.Secret, version
 }
 
 // deadly is the way to the provider, on which the process dies when the provider has
-// answered and nobody has read that yet.
+// renewed a token and nobody has read that yet. Consents are left alone: one that is
+// lost is begun again by the person who waits for it.
 type deadly struct {
 	http.RoundTripper
 	worker *worker
@@ -84,6 +85,12 @@ type deadly struct {
 
 // RoundTrip implements http.RoundTripper.
 func (d deadly) RoundTrip(r *http.Request) (*http.Response, error) {
+	form, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body = io.NopCloser(bytes.NewReader(form))
 	response, err := d.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -93,7 +100,9 @@ func (d deadly) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.worker.dies(d.worker.DieInside)
+	if bytes.Contains(form, []byte("grant_type=refresh_token")) {
+		d.worker.dies(d.worker.DieInside)
+	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil
 }
