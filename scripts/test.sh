@@ -44,8 +44,12 @@ packages=$(go list ./... | grep -vx "$end_to_end") || exit 1
 suite modules go mod download
 # A real Vault, in a module of its own: minutes where the build cache is empty.
 suite vault-build scripts/vaultcore.sh
-# A real OpenID provider, from npm; its tests skip where there is none.
-if command -v npm >/dev/null; then suite oidc-install scripts/oidc.sh; fi
+# A real OpenID provider, and what examines pages; their tests skip where there is
+# no npm.
+if command -v npm >/dev/null; then
+  suite oidc-install scripts/npm.sh creds/credstest/oidc
+  suite webcheck-install scripts/npm.sh creds/credstest/webcheck
+fi
 # shellcheck disable=SC2086 # one argument a package
 tests unit . -race -timeout 20m $packages
 tests end-to-end . -race -count=1 -timeout 25m $end_to_end

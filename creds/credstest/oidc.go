@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -86,7 +87,7 @@ type oidcClient struct {
 }
 
 func (s OIDCSetup) start() (*OIDC, error) {
-	script, err := prepared("oidc.sh", "creds/credstest/oidc")
+	dir, err := prepared("npm.sh", "creds/credstest/oidc")
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (s OIDCSetup) start() (*OIDC, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.process = &process{binary: "node", args: []string{script}, input: append(input, '\n')}
+	o.process = &process{binary: "node", args: []string{filepath.Join(dir, "server.mjs")}, input: append(input, '\n')}
 	line, err := o.process.start()
 	if err != nil {
 		return nil, err

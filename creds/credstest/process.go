@@ -25,7 +25,24 @@ type process struct {
 
 	mu      sync.Mutex
 	running *exec.Cmd
-	ended   chan struct{}
+	ended   <-chan error
+}
+
+// startTied starts a process that ends with that of the tests, however that ends.
+// ended gets what came of it, once, and is closed.
+func startTied(cmd *exec.Cmd) (ended <-chan error, err error) {
+	endWithThread(cmd)
+	started, result := make(chan error), make(chan error, 1)
+	go func() {
+		defer close(result)
+		runtime.LockOSThread() // until the process ends; see endWithThread
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			result <- cmd.Wait()
+		}
+	}()
+	return result, <-started
 }
 
 // start runs the program, which must not run yet, and returns the line that it prints when it answers.
@@ -37,7 +54,6 @@ func (p *process) start() ([]byte, error) {
 		args = append([]string{"-listen", p.listen}, args...)
 	}
 	cmd := exec.Command(p.binary, args...)
-	endWithThread(cmd)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
@@ -48,18 +64,8 @@ func (p *process) start() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // until the process ends; see endWithThread
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		runtime.KeepAlive(stdin)
-	}()
-	if err := <-started; err != nil {
+	ended, err := startTied(cmd)
+	if err != nil {
 		return nil, err
 	}
 	_, _ = stdin.Write(p.input) // if it does not read, it does not answer either
@@ -112,7 +118,8 @@ func (p *process) signal(signal os.Signal) error {
 }
 
 // prepared runs a script that builds or installs what the tests start, and returns
-// the path that it prints. source is the directory that it makes it from.
+// the path that it prints. source, its argument, is the directory that it makes it
+// from.
 func prepared(script, source string) (string, error) {
 	root, err := repository()
 	if err != nil {
@@ -134,7 +141,7 @@ func prepared(script, source string) (string, error) {
 		}
 	}
 	var stderr bytes.Buffer
-	run := exec.Command(filepath.Join(root, "scripts", script))
+	run := exec.Command(filepath.Join(root, "scripts", script), source)
 	run.Stderr = &stderr
 	path, err := run.Output()
 	if err != nil {

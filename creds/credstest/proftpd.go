@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -36,19 +35,10 @@ func StartProFTPD(t testing.TB) *SSHD {
 	s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(s.Port)))
 	s.write(t, "config", fmt.Appendf(nil, proftpdConfig, s.Port, s.dir, filepath.Dir(proftpdModule)))
 	cmd := exec.Command("/usr/sbin/proftpd", "-n", "-c", filepath.Join(s.dir, "config"))
-	endWithThread(cmd)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // until the process ends; see endWithThread
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := startTied(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.cmd, s.ended = cmd, ended

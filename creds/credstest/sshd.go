@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +42,7 @@ type SSHD struct {
 	HostKeys []string     // their public halves, "TYPE BASE64", in the order of the options
 
 	dir   string // its configuration and log
-	ended chan error
+	ended <-chan error
 	cmd   *exec.Cmd
 }
 
@@ -143,17 +142,8 @@ func (s *SSHD) Start() error {
 	before := len(s.Log())
 	cmd := exec.Command("unshare", s.arguments()...)
 	cmd.Stdout, cmd.Stderr = log, log
-	endWithThread(cmd)
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // until the process ends; see endWithThread
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := startTied(cmd)
+	if err != nil {
 		return err
 	}
 	s.cmd, s.ended = cmd, ended

@@ -40,7 +40,7 @@ func webcheck(t testing.TB) string {
 			t.Skipf("there is no %s: %v", program, err)
 		}
 	}
-	dir, err := prepared("webcheck.sh", "creds/credstest/webcheck")
+	dir, err := prepared("npm.sh", "creds/credstest/webcheck")
 	if err != nil {
 		t.Fatalf("installing what examines pages: %v", err)
 	}
