@@ -46,8 +46,8 @@ func bars(r *results) []bar {
 	first, ready, idle := r.beginning(peerPillion)
 	return []bar{
 		{Name: "first start to ready, keys made and files published", Got: first, Limit: 150, Under: true, Unit: " ms"},
-		{Name: "start to ready", Got: ready, Limit: 150, Under: true, Unit: " ms"},
-		{Name: "idle RSS", Got: idle / (1 << 20), Limit: 20, Under: true, Unit: " MiB"},
+		{Name: "start to ready", Got: ready, Limit: 100, Under: true, Unit: " ms"},
+		{Name: "idle RSS", Got: idle / (1 << 20), Limit: 15, Under: true, Unit: " MiB"},
 		{Name: "HTTP/1.1 CPU a request, to nginx", Got: to(peerNginx), Limit: 2.8, Unit: " x"},
 		{Name: "HTTP/1.1 CPU a request, to squid", Got: to(peerSquid), Limit: 1, Under: true, Unit: " x"},
 		{Name: "HTTP/1.1 CPU a request, to goproxy as it comes", Got: to(peerGoproxy), Limit: 0.2, Unit: " x"},

@@ -130,6 +130,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	d.start(ctx, admin, failed)
 	d.ready.Store(true)
 	debug.FreeOSMemory() // what the start needed, and nothing else will
+	releaseProgram()
 	message := "ready"
 	if !d.live.Loaded() {
 		message = "started, but not ready: waiting for the credential store"
