@@ -6,6 +6,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"sync"
 	"time"
 
 	"pillion/creds"
@@ -31,8 +32,11 @@ func (page) Script() string { return assetPath("script.js") }
 //go:embed templates
 var templateFiles embed.FS
 
-// templates are one set a page, each with the layout.
-var templates = parseTemplates("list", "form", "delete", "login", "result", "message", "explain", "live")
+// templates are one set a page, each with the layout. A sidecar without the page
+// does not parse them.
+var templates = sync.OnceValue(func() map[string]*template.Template {
+	return parseTemplates("list", "form", "delete", "login", "result", "message", "explain", "live")
+})
 
 func parseTemplates(names ...string) map[string]*template.Template {
 	out := map[string]*template.Template{}
@@ -56,7 +60,7 @@ func stamp(t time.Time) string {
 // render writes a page, or nothing of one that fails half way.
 func (s *Server) render(w http.ResponseWriter, status int, name string, data any) {
 	var body bytes.Buffer
-	if err := templates[name].Execute(&body, data); err != nil {
+	if err := templates()[name].Execute(&body, data); err != nil {
 		panic("console: showing the page " + name + ": " + err.Error()) // a template of ours and a struct of ours
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
