@@ -139,7 +139,7 @@ func (d *daemon) watchTokens(ctx context.Context) {
 		case why != "" && why != said:
 			d.log.Error("tokens are not renewed", "credentials", names, "problem", why)
 		case why == "" && said != "":
-			d.log.Info("tokens are renewed again")
+			d.log.Info("no token is missed any more")
 		}
 		said = why
 	}

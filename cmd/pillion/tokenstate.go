@@ -9,14 +9,16 @@ import (
 	"pillion/creds/token"
 )
 
-// stateOf tells how a token stands: as requests have found it here, or else as the
-// refresher of this process has seen it, which serves credentials that nobody uses.
+// stateOf tells how a token stands: as the refresher of this process has seen it, by
+// which requests get theirs and which looks again when nobody asks; or else as
+// requests have found it here.
 func (d *daemon) stateOf(name string) token.State {
-	state := d.keeper.State(name)
-	if state.Status == token.StatusNone && d.refresher != nil {
-		return d.refresher.State(name)
+	if d.refresher != nil {
+		if state := d.refresher.State(name); state.Status != token.StatusNone {
+			return state
+		}
 	}
-	return state
+	return d.keeper.State(name)
 }
 
 const (

@@ -17,7 +17,8 @@ import (
 //	started, edited -> look at grants/ -+-> a code waits: exchange it
 //	       ^                            +-> renew: it is wanted and its time has come
 //	       |                            '-> nothing: due again ahead of the token's end,
-//	       '---- due ------------------------ in a week, or not until somebody rings
+//	       |                            |     in a week, or not until somebody rings
+//	       '---- due ------------------ '-> a person has to consent: a look a minute
 type charge struct {
 	credential *creds.Credential
 	kind       kind
@@ -125,6 +126,8 @@ func (r *Refresher) look(ctx context.Context, ch *charge) (err error) {
 	}
 	ch.renewal.saw(s)
 	switch p := r.planFor(ch, s.record, s.now); {
+	case s.version == 0 && ch.kind.consent:
+		r.postpone(ch, unconsentedFor)
 	case s.version == 0:
 		r.postpone(ch, 0)
 	case p.exchange:
@@ -145,6 +148,11 @@ func (r *Refresher) look(ctx context.Context, ch *charge) (err error) {
 
 // unreadFor is how long a record that cannot be read is left alone.
 const unreadFor = time.Minute
+
+// unconsentedFor is how soon a grant that a person has to bring is looked at again.
+// Another refresher may be asked to take it, and this one would tell for ever that it
+// is missing.
+const unconsentedFor = time.Minute
 
 // unaskedFor is how long a code waits for the ask that follows it before it is
 // exchanged without one: who left it may have died between the two.
@@ -167,7 +175,7 @@ func (r *Refresher) planFor(ch *charge, g grantRecord, clock time.Time) plan {
 	case g.Consent != nil && !g.Consent.taken() && clock.Sub(fromMillis(g.Consent.At)) <= codeLife:
 		return plan{exchange: true}
 	case ch.kind.consent && g.Refresh.secret(purpose).IsZero():
-		return plan{} // a person has to do something first
+		return plan{in: unconsentedFor} // a person has to do something first
 	case good && g.Asked != "" && g.Asked != asked:
 		at = clock // it was edited: the next request must not find out
 	case clock.Before(fromMillis(g.WantedUntil)) && good:
@@ -206,7 +214,7 @@ func (r *Refresher) note(ch *charge, record tokenRecord, clock time.Time, err er
 	unavailable, ok := errors.AsType[*creds.TokenError](err)
 	switch {
 	case errors.Is(err, creds.ErrNeedsConsent):
-		r.postpone(ch, 0)
+		r.postpone(ch, unconsentedFor)
 	case ok && unavailable.Reason == ReasonBadRecord:
 		r.postpone(ch, unreadFor)
 	case ok:

@@ -22,6 +22,7 @@ import (
 //	a rotation          grants/ once; three times, tokens/ once, and three writes, by the
 //	                    one that renews
 //	a ring or an ask    requests/ and grants/ once, and one delete
+//	a consent missed    grants/ once a minute
 //	a token that is not used, or whose provider does not answer before its back-off is
 //	over: nothing
 //

@@ -507,8 +507,8 @@ func TestWhatARecordAsksFor(t *testing.T) {
 		{"a back-off that a clock which was set back has left", func(g *grantRecord) {
 			g.WantedUntil, g.Token, g.NotBefore = at(time.Hour), token(-2*time.Hour, time.Hour), at(20*time.Hour)
 		}, plan{renew: true}},
-		{"never connected", func(g *grantRecord) { g.Refresh, g.WantedUntil = nil, at(time.Hour) }, plan{}},
-		{"connected for another purpose", func(g *grantRecord) { g.Refresh = &bound{"other", "rt"} }, plan{}},
+		{"never connected", func(g *grantRecord) { g.Refresh, g.WantedUntil = nil, at(time.Hour) }, plan{in: unconsentedFor}},
+		{"connected for another purpose", func(g *grantRecord) { g.Refresh = &bound{"other", "rt"} }, plan{in: unconsentedFor}},
 		{"a code just left", func(g *grantRecord) { g.Consent = &consentRecord{ID: "1", Code: "c", At: at(-time.Second)} }, plan{in: unaskedFor}},
 		{"a code that nobody asked for", func(g *grantRecord) { g.Consent = &consentRecord{ID: "1", Code: "c", At: at(-time.Minute)} }, plan{exchange: true}},
 		{"a code that is being exchanged", func(g *grantRecord) {

@@ -174,6 +174,9 @@ const (
 	// unansweredFor is how long a ring stands before State says that no refresher
 	// answers.
 	unansweredFor = 30 * time.Second
+	// missedFor is how long after the next ring's time State goes on to say so, without
+	// one: who rings waits readerWait first.
+	missedFor = time.Minute
 )
 
 // ring rings, but not often for the same: a ring stands until a refresher takes it.
@@ -229,6 +232,8 @@ func (b *bell) silence(now time.Time) string {
 	switch {
 	case b.rung == 0:
 		return ""
+	case before(b.next.Add(missedFor), now):
+		return "" // nobody has missed a token since: whether one would come is not known
 	case errors.Is(b.err, creds.ErrStoreDenied):
 		return RingDenied
 	case !before(now, b.first.Add(unansweredFor)):

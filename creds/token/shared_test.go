@@ -375,6 +375,11 @@ func TestNoRefresher(t *testing.T) {
 		if reads > 600 || rings > 8 {
 			w.Errorf("%d reads and %d rings in ten minutes", reads, rings)
 		}
+		// Nobody asks any more: what a refresher would do now is not known.
+		time.Sleep(lastRing + missedFor)
+		if s := k.State("jira"); s.Detail != "" {
+			w.Errorf("idle: state %+v", s)
+		}
 		// The ring still stands.
 		w.refresher()
 		time.Sleep(15 * time.Second)

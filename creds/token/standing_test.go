@@ -63,6 +63,25 @@ func TestStateOfARefresher(t *testing.T) {
 	})
 }
 
+// Of two refreshers one is asked to take a consent: the other one ceases to say that
+// it is missing as well.
+func TestStateAfterAConsentThatAnotherTook(t *testing.T) {
+	withReaders(t, func(w *readers, _ *creds.Credential) {
+		code := w.add("code", creds.AuthorizationCode)
+		a, _ := w.refresher()
+		b, _ := w.refresher()
+		time.Sleep(2 * time.Second)
+		if a, b := a.State("code"), b.State("code"); a.Status != StatusNeedsConsent || b.Status != StatusNeedsConsent {
+			t.Errorf("before: %+v, %+v", a, b)
+		}
+		w.connect(code)
+		time.Sleep(unconsentedFor + 5*time.Second)
+		if a, b := a.State("code"), b.State("code"); a.Status != StatusOK || b.Status != StatusOK {
+			t.Errorf("after: %+v, %+v", a, b)
+		}
+	})
+}
+
 // A record that nobody can read is not a store that is away: the state says what to do.
 func TestStateOfARecordThatCannotBeRead(t *testing.T) {
 	withReaders(t, func(w *readers, jira *creds.Credential) {
