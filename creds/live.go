@@ -221,6 +221,25 @@ func (l *Live) StoreErr() error {
 	return nil
 }
 
+// ServesUntil returns when StoreErr will say that no credential may be used, if
+// nothing more is read until then; a zero time: never, or nothing was read yet.
+func (l *Live) ServesUntil() time.Time {
+	s := l.now()
+	if !s.loaded {
+		return time.Time{}
+	}
+	var until time.Time
+	if l.MaxStale > 0 {
+		until = s.success.Add(l.MaxStale)
+	}
+	if !s.denied.IsZero() && l.MaxDenied > 0 {
+		if denied := s.denied.Add(l.MaxDenied); until.IsZero() || denied.Before(until) {
+			until = denied
+		}
+	}
+	return until
+}
+
 // Stale returns since when older credentials serve, and why; a zero time while
 // the store answers.
 func (l *Live) Stale() (since time.Time, why error) {

@@ -313,6 +313,9 @@ func TestStoreErrBounds(t *testing.T) {
 	if err := live.StoreErr(); !errors.Is(err, ErrStoreUnavailable) {
 		t.Errorf("before the first reading: %v", err)
 	}
+	if until := live.ServesUntil(); !until.IsZero() {
+		t.Errorf("before the first reading it serves until %v", until)
+	}
 	mustReload(t, live)
 	wait := func(d time.Duration) { now = now.Add(d); _ = live.Poll(context.Background()) }
 	serves := func(what string, want bool) {
@@ -323,6 +326,9 @@ func TestStoreErrBounds(t *testing.T) {
 		}
 		if live.Table().Len() != 1 {
 			t.Errorf("%s: %d credentials", what, live.Table().Len())
+		}
+		if until := live.ServesUntil(); until.IsZero() || now.After(until) == want {
+			t.Errorf("%s: at %v it serves until %v", what, now, until)
 		}
 	}
 	serves("fresh", true)

@@ -99,10 +99,14 @@ func (d *daemon) tokenState(c *creds.Credential) tokenState {
 	return tokenStateOf(d.stateOf(c.Name))
 }
 
+// isReady reports whether requests are served: a store that is away does not matter
+// while what was read of it may serve.
+func (d *daemon) isReady() bool { return d.ready.Load() && d.live.StoreErr() == nil }
+
 // readiness is what /readyz tells.
 func (d *daemon) readiness() readiness {
 	r := readiness{
-		Ready: d.ready.Load() && d.live.StoreErr() == nil, Draining: d.draining.Load(), Store: "ok", Config: "ok", Tokens: "ok",
+		Ready: d.isReady(), Draining: d.draining.Load(), Store: "ok", Config: "ok", Tokens: "ok",
 		Credentials: d.live.Table().Len(), Skipped: len(d.live.Bad()),
 	}
 	switch {

@@ -18,8 +18,8 @@ import (
 )
 
 // metrics are the program's own series; those of proxy and gateway stand in their
-// packages. Each
-// is described in docs/metrics.md, which a test holds against the registry.
+// packages. Each is described in docs/metrics.md, which a test holds against the
+// registry.
 type metrics struct {
 	registry *prometheus.Registry
 	proxy    *proxy.Metrics
@@ -38,6 +38,7 @@ type metrics struct {
 	unknownOutcomes *prometheus.CounterVec
 	storeRequests   *prometheus.CounterVec
 	storeDuration   prometheus.Histogram
+	vaultLogins     *prometheus.CounterVec
 }
 
 // newMetrics makes a registry of its own: the default one collects whatever a
@@ -74,6 +75,7 @@ func newMetrics(perCredential bool) *metrics {
 			Name: "pillion_store_request_duration_seconds", Help: "Time of a request to the credential store.",
 			Buckets: []float64{.0001, .001, .01, .1, 1, 10},
 		}),
+		vaultLogins: counter("vault_logins_total", "Logins at Vault, by how they ended.", "result"),
 	}
 	m.table.Store(creds.NewTable(nil))
 	build := gauge("build_info", "1, with the version and the Go release it was built with.", "version", "goversion")
@@ -89,35 +91,57 @@ func newMetrics(perCredential bool) *metrics {
 			m.storeRequests.WithLabelValues(operation, result)
 		}
 	}
+	for _, result := range loginResults {
+		m.vaultLogins.WithLabelValues(result)
+	}
 	m.proxy = proxy.NewMetrics(m.registry, perCredential)
 	m.sftp = sftpgw.NewMetrics(m.registry)
 	return m
 }
 
+// watched is what is asked when somebody scrapes.
+type watched struct {
+	live    *creds.Live
+	token   func(name string) token.State
+	renews  func(*creds.Credential) bool // whether this process asks the provider for its tokens
+	ready   func() bool
+	vault   *vaultstore.Client // nil over the embedded store
+	ca      *proxy.CA
+	tunnels int // the limit of open tunnels
+}
+
 // watch adds the series whose values are asked for when somebody scrapes.
-func (m *metrics) watch(live *creds.Live, tokens func(name string) token.State, vault *vaultstore.Client, ca *proxy.CA) {
-	m.registry.MustRegister(newTokenCollector(m.table.Load, tokens))
+func (m *metrics) watch(w watched) {
+	m.registry.MustRegister(&tokenCollector{table: m.table.Load, state: w.token, renews: w.renews})
 	ask := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "pillion_" + name, Help: help}, value))
 	}
-	ask("store_last_success_timestamp_seconds", "When the credentials were last read from the store.", func() float64 { return seconds(live.LastSuccess()) })
-	ask("store_stale", "1 while the last reading of the store failed and older credentials serve.", func() float64 {
-		if live.Err() != nil {
-			return 1
-		}
-		return 0
-	})
-	if vault != nil {
-		ask("vault_authenticated", "1 while our token at Vault is good.", func() float64 {
-			if vault.Session().Authenticated {
-				return 1
-			}
-			return 0
-		})
-		ask("vault_token_expiry_timestamp_seconds", "When our token at Vault expires; 0 if never, or if there is none.", func() float64 { return seconds(vault.Session().Expires) })
+	moment := func(name, help string, value func() time.Time) {
+		ask(name, help, func() float64 { return seconds(value()) })
 	}
-	ask("ca_expiry_timestamp_seconds", "When our CA's certificate expires.", func() float64 { return seconds(ca.ExpiresAt()) })
-	ask("leaf_cache_entries", "Leaf certificates that are kept for hosts.", func() float64 { return float64(ca.CacheLen()) })
+	flag := func(name, help string, value func() bool) { ask(name, help, func() float64 { return oneIf(value()) }) }
+
+	flag("ready", "1 while this process serves: what /readyz says.", w.ready)
+	ask("credentials_skipped", "Stored credentials that cannot be used.", func() float64 { return float64(len(w.live.Bad())) })
+	ask("tunnels_limit", "How many CONNECT tunnels may be open; 0: as many as come.", func() float64 { return float64(w.tunnels) })
+	moment("store_last_success_timestamp_seconds", "When the credentials were last read from the store.", w.live.LastSuccess)
+	moment("store_serves_until_timestamp_seconds", "Until when what was last read may serve, if nothing more is read; 0: without limit.", w.live.ServesUntil)
+	flag("store_stale", "1 while the last reading of the store failed and older credentials serve.", func() bool { return w.live.Err() != nil })
+	if w.vault != nil {
+		m.registry.MustRegister(m.vaultLogins)
+		flag("vault_authenticated", "1 while our token at Vault is good.", func() bool { return w.vault.Session().Authenticated })
+		moment("vault_token_issued_timestamp_seconds", "When we got our token at Vault; 0 if there is none.", func() time.Time { return w.vault.Session().Since })
+		moment("vault_token_expiry_timestamp_seconds", "When our token at Vault expires; 0 if never, or if there is none.", func() time.Time { return w.vault.Session().Expires })
+	}
+	moment("ca_expiry_timestamp_seconds", "When our CA's certificate expires.", w.ca.ExpiresAt)
+	ask("leaf_cache_entries", "Leaf certificates that are kept for hosts.", func() float64 { return float64(w.ca.CacheLen()) })
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func seconds(t time.Time) float64 {
@@ -207,8 +231,30 @@ func (m *metrics) tokenEvent(e token.Event) {
 // The labels of store_requests_total.
 var (
 	storeOperations = []string{"get", "cas", "patch", "list", "delete", "now"}
-	storeResults    = []string{"ok", "not_found", "conflict", "error"}
+	storeResults    = []string{"ok", "not_found", "conflict", "denied", "error"}
 )
+
+// loginResults are those of vault_logins_total.
+var loginResults = []string{"success", "refused", "failure"}
+
+// loggedIn counts a login at Vault: refused ones apart from those that never got an
+// answer.
+func (m *metrics) loggedIn(err error) {
+	result := "success"
+	switch {
+	case refusedByVault(err):
+		result = "refused"
+	case err != nil:
+		result = "failure"
+	}
+	m.vaultLogins.WithLabelValues(result).Inc()
+}
+
+// refusedByVault reports whether Vault is well and says no.
+func refusedByVault(err error) bool {
+	v, ok := errors.AsType[*vaultstore.Error](err)
+	return errors.Is(err, creds.ErrStoreDenied) || ok && v.Kind == vaultstore.BadLogin
+}
 
 // countedStore is a Store that counts what is asked of another.
 type countedStore struct {
@@ -225,6 +271,8 @@ func (s countedStore) count(operation string, begin time.Time, err error) {
 		result = "not_found"
 	case errors.Is(err, creds.ErrConflict):
 		result = "conflict"
+	case refusedByVault(err):
+		result = "denied"
 	case err != nil:
 		result = "error"
 	}

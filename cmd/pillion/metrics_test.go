@@ -27,7 +27,12 @@ func exposed(t *testing.T) (*metrics, map[string]*dto.MetricFamily) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.watch(&creds.Live{}, func(string) token.State { return token.State{} }, &vaultstore.Client{}, ca)
+	m.watch(watched{
+		live: &creds.Live{}, vault: &vaultstore.Client{}, ca: ca,
+		token:  func(string) token.State { return token.State{Status: token.StatusNeedsConsent} },
+		renews: func(c *creds.Credential) bool { return c.Name == "code" },
+		ready:  func() bool { return true },
+	})
 	m.reloaded(true, time.Now())
 	m.follow(creds.NewTable(nil), creds.NewTable(twoCredentials()))
 	m.tokenEvent(token.Event{Credential: "itsm", Grant: creds.ClientCredentials, Result: token.Success, Took: time.Second})
@@ -137,6 +142,30 @@ func TestSeriesFollowCredentials(t *testing.T) {
 	for name := range families {
 		if series, _ := count(families, name, "itsm"); series != 0 {
 			t.Errorf("%s outlives its credential", name)
+		}
+	}
+}
+
+// TestTokenStates: one series of a credential's states is 1, and the role is that of
+// this process.
+func TestTokenStates(t *testing.T) {
+	_, families := exposed(t)
+	values := map[string]float64{}
+	for _, metric := range families["pillion_token_state"].GetMetric() {
+		var labels []string
+		for _, l := range metric.GetLabel() {
+			labels = append(labels, l.GetValue())
+		}
+		values[strings.Join(labels, " ")] = metric.GetGauge().GetValue()
+	}
+	if len(values) != 2*len(tokenStatuses) {
+		t.Errorf("%v", values)
+	}
+	for series, want := range map[string]float64{
+		"code refresher needs_consent": 1, "code refresher ok": 0, "itsm reader needs_consent": 1, "itsm reader none": 0,
+	} {
+		if got, ok := values[series]; !ok || got != want {
+			t.Errorf("%s is %v (%t)", series, got, ok)
 		}
 	}
 }

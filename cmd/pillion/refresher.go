@@ -115,12 +115,16 @@ func (d *daemon) unrenewed() (names []string, why string) {
 		if !hasToken(c) {
 			continue
 		}
-		switch detail := d.keeper.State(c.Name).Detail; detail {
-		case token.NoRefresher, token.RingDenied:
-			names, why = append(names, c.Name), detail
+		if state := d.keeper.State(c.Name); isUnrenewed(state) {
+			names, why = append(names, c.Name), state.Detail
 		}
 	}
 	return names, why
+}
+
+// isUnrenewed reports whether a reader misses a token that no refresher brings.
+func isUnrenewed(state token.State) bool {
+	return state.Detail == token.NoRefresher || state.Detail == token.RingDenied
 }
 
 // watchTokens says in the log, once, when nobody renews what this process needs.

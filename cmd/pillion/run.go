@@ -186,7 +186,10 @@ func (a *app) newDaemon(ctx context.Context) (*daemon, error) {
 	if err := d.openSFTP(); err != nil {
 		return nil, err
 	}
-	d.metrics.watch(d.live, d.stateOf, d.vault, d.ca)
+	d.metrics.watch(watched{
+		live: d.live, token: d.stateOf, ready: d.isReady, vault: d.vault, ca: d.ca, tunnels: d.server.MaxTunnels,
+		renews: func(c *creds.Credential) bool { return d.refresher != nil || c.Unshared },
+	})
 	d.metrics.reloaded(true, time.Now())
 	return d, nil
 }

@@ -10,55 +10,60 @@ import (
 // tokenCollector asks, when somebody scrapes, how the tokens stand: a process that
 // only reads what others renew hears of no event.
 type tokenCollector struct {
-	table func() *creds.Table
-	state func(name string) token.State
-
-	expiry, success, consent, grant *prometheus.Desc
+	table  func() *creds.Table
+	state  func(name string) token.State
+	renews func(*creds.Credential) bool
 }
 
 var _ prometheus.Collector = (*tokenCollector)(nil)
 
-func newTokenCollector(table func() *creds.Table, state func(string) token.State) *tokenCollector {
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("pillion_"+name, help, []string{"credential"}, nil)
-	}
-	return &tokenCollector{
-		table: table, state: state,
-		expiry:  desc("token_expiry_timestamp_seconds", "When the access token in use expires; 0 before the first."),
-		success: desc("token_last_success_timestamp_seconds", "When the access token in use was got; 0 before the first."),
-		consent: desc("consent_required", "1 while a person has to connect the credential (again)."),
-		grant:   desc("grant_expiry_timestamp_seconds", "When a person has to connect the credential again at the latest; 0 when that is not known."),
-	}
+// What it collects, by credential.
+var (
+	tokenStateDesc   = tokenDesc("token_state", "1 for the state that the token is in, as this process saw it last.", "role", "state")
+	tokenExpiryDesc  = tokenDesc("token_expiry_timestamp_seconds", "When the access token in use expires; 0 while there is none to send.")
+	tokenSuccessDesc = tokenDesc("token_last_success_timestamp_seconds", "When the access token in use was got; 0 while there is none to send.")
+	unrenewedDesc    = tokenDesc("token_unrenewed", "1 while this process misses a token and no refresher brings one.")
+	consentDesc      = tokenDesc("consent_required", "1 while a person has to connect the credential (again).")
+	grantDesc        = tokenDesc("grant_expiry_timestamp_seconds", "When a person has to connect the credential again at the latest; 0 when that is not known.")
+)
+
+func tokenDesc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("pillion_"+name, help, append([]string{"credential"}, labels...), nil)
 }
+
+// tokenStatuses are the values of the label state of token_state.
+var tokenStatuses = []token.Status{token.StatusOK, token.StatusDegraded, token.StatusNeedsConsent, token.StatusConfigError, token.StatusNone}
 
 // Describe implements prometheus.Collector.
 func (t *tokenCollector) Describe(out chan<- *prometheus.Desc) {
-	out <- t.expiry
-	out <- t.success
-	out <- t.consent
-	out <- t.grant
+	for _, desc := range []*prometheus.Desc{tokenStateDesc, tokenExpiryDesc, tokenSuccessDesc, unrenewedDesc, consentDesc, grantDesc} {
+		out <- desc
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (t *tokenCollector) Collect(out chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64, name string) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, name)
-	}
 	for _, c := range t.table().All() {
 		if !hasToken(c) {
 			continue
 		}
 		state := t.state(c.Name)
-		gauge(t.expiry, seconds(state.Expires), c.Name)
-		gauge(t.success, seconds(state.Issued), c.Name)
-		if c.Authorization != creds.AuthorizationCode {
-			continue
+		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{c.Name}, labels...)...)
 		}
-		needed := 0.0
-		if state.Status == token.StatusNeedsConsent {
-			needed = 1
+		role := "reader"
+		if t.renews(c) {
+			role = "refresher"
 		}
-		gauge(t.consent, needed, c.Name)
-		gauge(t.grant, seconds(state.GrantEnds), c.Name)
+		for _, status := range tokenStatuses {
+			gauge(tokenStateDesc, oneIf(state.Status == status), role, string(status))
+		}
+		gauge(tokenExpiryDesc, seconds(state.Expires))
+		gauge(tokenSuccessDesc, seconds(state.Issued))
+		gauge(unrenewedDesc, oneIf(isUnrenewed(state)))
+		if c.Authorization == creds.AuthorizationCode {
+			gauge(consentDesc, oneIf(state.Status == token.StatusNeedsConsent))
+			gauge(grantDesc, seconds(state.GrantEnds))
+		}
 	}
 }

@@ -146,6 +146,7 @@ func (d *daemon) openVault(config vaultstore.Config) error {
 		return fmt.Errorf("opening the credential store: %w", err)
 	}
 	client.OnLogin = func(err error) {
+		d.metrics.loggedIn(err)
 		if err != nil {
 			d.log.Warn("login at Vault failed", "error", oneLine(err.Error()))
 			return
@@ -233,11 +234,24 @@ func (d *daemon) polled(ctx context.Context, sweep bool, err error) {
 	}
 	*said = text
 	if err == nil && !sweep {
+		d.forgiveStore()
 		d.logSkippedOnce()
 		if d.cache != nil {
 			d.cache.keep(ctx, d.live, d.log.Warn)
 		}
 	}
+}
+
+// forgiveStore takes back that a reload failed, if it was the store alone that did not
+// answer then.
+func (d *daemon) forgiveStore() {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	if d.configOld.Load() || len(d.lastProblems()) == 0 {
+		return
+	}
+	d.problems.Store(&[]string{})
+	d.metrics.reloaded(true, time.Now())
 }
 
 // sayAway says that the store does not answer, and what serves meanwhile.

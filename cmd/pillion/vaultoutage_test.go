@@ -123,6 +123,7 @@ func (o *vaultOutages) during(t *testing.T, what string, hold time.Duration, beg
 	begun := time.Now()
 	o.await(t, "0")
 	recovered := time.Since(begun)
+	o.awaitSeries(t, "pillion_config_last_reload_successful", "1") // it was the store alone that did not answer
 	pause(t, time.Second/2)
 	stop()
 	load.Wait()
@@ -265,6 +266,11 @@ func (o *vaultOutages) look(t *testing.T) {
 // await waits until pillion_store_stale has the value.
 func (o *vaultOutages) await(t *testing.T, value string) {
 	t.Helper()
+	o.awaitSeries(t, "pillion_store_stale", value)
+}
+
+func (o *vaultOutages) awaitSeries(t *testing.T, series, value string) {
+	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for ; time.Now().Before(deadline); pause(t, 20*time.Millisecond) {
 		response, err := http.Get("http://" + o.sidecar.metrics + "/metrics")
@@ -273,11 +279,11 @@ func (o *vaultOutages) await(t *testing.T, value string) {
 		}
 		text, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		if strings.Contains(string(text), "\npillion_store_stale "+value+"\n") {
+		if strings.Contains(string(text), "\n"+series+" "+value+"\n") {
 			return
 		}
 	}
-	t.Fatalf("pillion_store_stale does not become %s", value)
+	t.Fatalf("%s does not become %s", series, value)
 }
 
 // pause lets time pass in which the outside world does something.
