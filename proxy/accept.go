@@ -266,7 +266,8 @@ func (h *handoff) Close() error {
 // Addr is that of no socket.
 func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Name: "tunnels", Net: "unix"} }
 
-// Drain makes clients go: from now on each answer ends its connection.
+// Drain makes clients go: from now on each answer ends its connection, but for
+// HTTP/2.
 func (s *Server) Drain() { s.draining.Store(true) }
 
 // InFlight is the number of requests under way.

@@ -297,3 +297,41 @@ func TestDrainEndsConnections(t *testing.T) {
 	}
 	w.closed()
 }
+
+// Over HTTP/2 neither draining nor a refusal ends the connection: GOAWAY would lose
+// what the client sends at the same moment.
+func TestDrainKeepsHTTP2Connections(t *testing.T) {
+	r := newRig(t)
+	client := r.client("")
+	client.Transport.(*http.Transport).Protocols = new(http.Protocols)
+	client.Transport.(*http.Transport).Protocols.SetHTTP2(true)
+	send := func(path string) (status int, reused bool) {
+		t.Helper()
+		trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }})
+		req, err := http.NewRequestWithContext(trace, http.MethodPost, "https://tool.example"+path, strings.NewReader("a body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return resp.StatusCode, reused
+	}
+	if status, _ := send("/"); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	r.server.Drain()
+	if status, reused := send("/"); status != http.StatusOK || !reused {
+		t.Errorf("while draining: status %d, on the same connection %t", status, reused)
+	}
+	r.set() // no credential: refused, its body unread
+	if status, reused := send("/"); status != http.StatusForbidden || !reused {
+		t.Errorf("refused: status %d, on the same connection %t", status, reused)
+	}
+	if _, reused := send("/"); !reused {
+		t.Error("behind a refusal: another connection")
+	}
+}

@@ -103,7 +103,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err
 	x.wrote = true
 	x.head = time.Since(x.entry.Time)
 	// A body that nobody read would have to be read to its end: close instead.
-	x.answer(w, p, r.ContentLength != 0 || s.closing(x) || p.kind == kindForbiddenClient)
+	unread := r.ProtoMajor == 1 && r.ContentLength != 0
+	x.answer(w, p, unread || s.closing(r, x) || p.kind == kindForbiddenClient)
 }
 
 // clientsFault sorts what broke off a request: the framing of its body, the
@@ -123,7 +124,14 @@ func clientsFault(r *http.Request, x *exchange, err error) error {
 // closing reports whether the client should not send another request on this
 // connection: we are about to end, or a CONNECT or a WebSocket handshake was not
 // accepted, behind which anything may follow, and the gate stands open.
-func (s *Server) closing(x *exchange) bool {
+//
+// Over HTTP/2 it never is: net/http then says GOAWAY with the last stream that it
+// has seen, and whatever the client has sent meanwhile is lost, unless it can be
+// sent again. The connection ends with the process, when it has been idle.
+func (s *Server) closing(r *http.Request, x *exchange) bool {
+	if r.ProtoMajor != 1 {
+		return false
+	}
 	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket
 }
 
@@ -138,7 +146,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 		h.Add("Trailer", name)
 		delete(h, "Content-Length") // HTTP/1.1 has room for trailers behind chunks alone
 	}
-	if s.closing(x) {
+	if s.closing(r, x) {
 		h.Set("Connection", "close")
 	}
 	x.wrote = true

@@ -113,6 +113,7 @@ func tunnelUnder(c net.Conn) *tunnel {
 // Targets that will be refused get a tunnel all the same, and the problem
 // document inside: clients do not show what a refused CONNECT says.
 func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
+	s.lastUsed.Store(time.Now().UnixNano()) // a request will follow: a draining pillion waits for it
 	x := newExchange(r)
 	x.entry.Path = "" // and no host until it is one: some clients put a password before it
 	client, ok := conn.(*tunnelConn)

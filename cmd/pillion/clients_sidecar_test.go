@@ -18,6 +18,7 @@ type sidecarProcess struct {
 	binary, state, config string
 	proxy, metrics        string // where it listens
 	process               *os.Process
+	ended                 chan error // what Wait said; whoever takes it puts it back
 }
 
 // newSidecar builds pillion and configures it for origin; start starts it.
@@ -69,6 +70,7 @@ func (s *sidecarProcess) start(t *testing.T) {
 	}
 	s.process = command.Process
 	ended := make(chan error, 1)
+	s.ended = ended
 	go func() { ended <- command.Wait() }()
 	t.Cleanup(func() {
 		// Twice: the first asks it to drain, the second to leave at once.
@@ -104,6 +106,27 @@ func (s *sidecarProcess) start(t *testing.T) {
 			t.Fatal("pillion is not ready after 30 s")
 		case <-tick.C:
 		}
+	}
+}
+
+func (s *sidecarProcess) signal(t *testing.T, signal os.Signal) {
+	t.Helper()
+	if err := s.process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end waits until the program has ended by itself; its error is that of its exit
+// status.
+func (s *sidecarProcess) end(t *testing.T, within time.Duration) error {
+	t.Helper()
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		return err
+	case <-time.After(within):
+		t.Fatalf("pillion has not ended after %s", within)
+		return nil
 	}
 }
 
