@@ -33,28 +33,6 @@ func LoadPublic(ctx context.Context, store Store, name string) (c *Credential, s
 	return record.credential(version), sortedKeys(record.Secrets), nil
 }
 
-// ListPublic is LoadPublic for all credentials, sorted by name; those that
-// cannot be read stand in bad.
-func ListPublic(ctx context.Context, store Store) (list []*Credential, bad []BadRecord, err error) {
-	names, err := listNames(ctx, store)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listing credentials: %w", err)
-	}
-	for _, name := range names {
-		c, _, err := LoadPublic(ctx, store, name)
-		var broken *BadRecord
-		switch {
-		case err == nil:
-			list = append(list, c)
-		case errors.As(err, &broken):
-			bad = append(bad, *broken)
-		case !errors.Is(err, ErrNotFound): // one that went since the listing is no error
-			return nil, nil, err
-		}
-	}
-	return list, bad, nil
-}
-
 func listNames(ctx context.Context, store Store) ([]string, error) {
 	keys, err := store.List(ctx, KeyCredentials)
 	if err != nil {

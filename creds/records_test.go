@@ -85,9 +85,9 @@ func TestSaveThenLoad(t *testing.T) {
 	if text := store.text(KeyGrants + "c-client"); !strings.Contains(text, `["https://login.example:443 https://e.example:443",`) {
 		t.Error(text)
 	}
-	list, bad, err := ListPublic(ctx, store)
-	if err != nil || len(list) != len(oneOfEach(t)) || len(bad) != 0 {
-		t.Errorf("%v, %v, %v", list, bad, err)
+	list, err := ListPublic(ctx, store)
+	if err != nil || len(list.Credentials) != len(oneOfEach(t)) || len(list.Bad) != 0 || list.Hidden != 0 {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 

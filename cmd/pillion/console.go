@@ -55,7 +55,7 @@ func (d *daemon) openConsole() error {
 		s.page.Live = consoleLive{d}
 	}
 	if d.vault != nil {
-		s.page.Login = &vaultLogin{client: d.vault, prefix: c.vault.Prefixes[0]}
+		s.page.Login = &vaultLogin{client: d.vault, prefixes: c.vault.Prefixes}
 	} else {
 		s.links = &console.Links{Embedded: d.live.Store}
 		s.page.Login = s.links
@@ -137,6 +137,9 @@ func (d *daemon) auditConsole(a console.Action) {
 	attrs := []any{"who", a.Who, "action", a.What}
 	if a.Credential != "" {
 		attrs = append(attrs, "credential", a.Credential)
+	}
+	if a.Prefix != nil {
+		attrs = append(attrs, "prefix", *a.Prefix)
 	}
 	if len(a.Fields) > 0 {
 		attrs = append(attrs, "fields", a.Fields)

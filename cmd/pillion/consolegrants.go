@@ -12,6 +12,7 @@ import (
 	"pillion/creds"
 	"pillion/creds/console"
 	"pillion/creds/token"
+	"pillion/creds/vaultstore"
 	"pillion/sftpgw"
 )
 
@@ -60,11 +61,11 @@ func (g consoleGrants) Refresh(ctx context.Context, s *console.Session, c *creds
 
 // work is what is done for c in the name of s.
 func (g consoleGrants) work(ctx context.Context, s *console.Session, c *creds.Credential) (*grantWork, error) {
-	work := &grantWork{store: s.Store, credential: c, by: s.Who}
+	work := &grantWork{store: s.At.Store, credential: c, by: s.Who}
 	if g.d.vault != nil || g.d.refresher == nil {
 		return work, nil
 	}
-	current, err := g.current(ctx, c)
+	current, err := g.current(ctx, s.At, c)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +74,10 @@ func (g consoleGrants) work(ctx context.Context, s *console.Session, c *creds.Cr
 }
 
 // current is c as this process uses it, with its secrets. It must be the version that
-// the person saw.
-func (g consoleGrants) current(ctx context.Context, c *creds.Credential) (*creds.Credential, error) {
+// the person saw, of the part where the person saw it.
+func (g consoleGrants) current(ctx context.Context, at console.Part, c *creds.Credential) (*creds.Credential, error) {
 	for try := range 2 {
-		if current, ok := g.d.live.Table().ByName(c.Name); ok && current.Version == c.Version {
+		if current, ok := g.d.live.Table().ByName(c.Name); ok && current.Version == c.Version && g.uses(at, c.Name) {
 			return current, nil
 		}
 		if try == 0 {
@@ -84,6 +85,20 @@ func (g consoleGrants) current(ctx context.Context, c *creds.Credential) (*creds
 		}
 	}
 	return nil, errors.New(c.Name + " is not used by this pillion as it is stored: it was changed this moment, or store.credentials leaves it out")
+}
+
+// uses reports whether the credential of that name which this process uses is the one
+// in that part.
+func (g consoleGrants) uses(at console.Part, name string) bool {
+	if g.d.vault == nil {
+		return true
+	}
+	store := g.d.live.StoreOf(name)
+	if counted, ok := store.(countedStore); ok {
+		store = counted.Store
+	}
+	own, ok := store.(*vaultstore.Store)
+	return ok && own.Prefix() == at.Name
 }
 
 // Test tries a credential out: its token request, if it has one, and a request to
@@ -101,7 +116,7 @@ func (g consoleGrants) Test(ctx context.Context, s *console.Session, c *creds.Cr
 			return report, err
 		}
 	}
-	current, err := g.current(ctx, c)
+	current, err := g.current(ctx, s.At, c)
 	if err != nil && report.OK {
 		report.Lines = append(report.Lines, "no request was sent to the tool itself: this pillion may not read the token")
 		return report, nil
@@ -216,13 +231,19 @@ func (g consoleGrants) testSFTP(ctx context.Context, c *creds.Credential) (conso
 // renewed by then.
 const expiringSoon = time.Minute
 
-// State says how the token of c stands in this process.
-func (g consoleGrants) State(c *creds.Credential) console.TokenState {
-	if !hasToken(c) {
-		return console.TokenState{}
+// States says how tokens stand in this process.
+func (g consoleGrants) States(_ context.Context, at console.Part, list []*creds.Credential) []console.TokenState {
+	states := make([]console.TokenState, len(list))
+	for i, c := range list {
+		if hasToken(c) && g.uses(at, c.Name) {
+			states[i] = tokenStateOnPage(g.d.stateOf(c.Name))
+		}
 	}
-	k := g.d.stateOf(c.Name)
-	s := console.TokenState{Refreshed: k.Issued, Expires: k.Expires, Condition: console.Unknown}
+	return states
+}
+
+func tokenStateOnPage(k token.State) console.TokenState {
+	s := console.TokenState{Refreshed: k.Issued, Expires: k.Expires, GrantEnds: k.GrantEnds, Condition: console.Unknown}
 	if k.LastError != nil {
 		s.Detail = k.LastError.Error()
 	}

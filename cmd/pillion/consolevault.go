@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"strings"
 	"sync"
@@ -16,18 +17,19 @@ import (
 // vaultLogin lets in who can log in at Vault, and has everybody act with a token of
 // his own: what he may do is for Vault's policies to say.
 type vaultLogin struct {
-	client *vaultstore.Client // lends its connections, and never its login
-	prefix string
+	client   *vaultstore.Client // lends its connections, and never its login
+	prefixes []string
 
 	mu     sync.Mutex
-	stores map[string]*personalStore // by the token's fingerprint
+	people map[string]*personalParts // by the token's fingerprint
 }
 
 var _ console.Login = (*vaultLogin)(nil)
 
-// personalStore is kept between requests, for what it knows of its mount and clock.
-type personalStore struct {
-	store creds.Store
+// personalParts are kept between requests, for what they know of the mount, of the
+// clock, and of what was listed.
+type personalParts struct {
+	parts []console.Part
 	token creds.Secret
 	used  time.Time
 }
@@ -35,8 +37,9 @@ type personalStore struct {
 const (
 	// userpassPath is where people's passwords are known.
 	userpassPath = "userpass"
-	// keptStores bounds the stores of people who are logged in.
-	keptStores = 500
+	// keptPeople and keptFor bound what is kept of people who are logged in.
+	keptPeople = 200
+	keptFor    = time.Hour
 )
 
 // Ways are a user name with its password, and a token.
@@ -71,38 +74,46 @@ func (l *vaultLogin) LogIn(ctx context.Context, way console.Way, form url.Values
 	return console.Person{Who: p.Name, Token: p.Token, Expires: p.Expires, Own: way == console.WayPassword}, nil
 }
 
-// Store returns the person's own.
-func (l *vaultLogin) Store(p console.Person) (creds.Store, error) {
+// Parts returns the person's own.
+func (l *vaultLogin) Parts(p console.Person) ([]console.Part, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := p.Token.Fingerprint()
-	if known := l.stores[key]; known != nil && known.token.Equal(p.Token) {
-		known.used = time.Now()
-		return known.store, nil
+	now, key := time.Now(), p.Token.Fingerprint()
+	if known := l.people[key]; known != nil && known.token.Equal(p.Token) {
+		known.used = now
+		return known.parts, nil
 	}
 	as, err := l.client.As(p.Token)
 	if err != nil {
 		return nil, err
 	}
-	if l.stores == nil {
-		l.stores = map[string]*personalStore{}
+	fresh := &personalParts{token: p.Token, used: now}
+	for _, prefix := range l.prefixes {
+		store := as.Store(prefix)
+		fresh.parts = append(fresh.parts, console.Part{
+			Name: prefix, Store: store, Listing: &creds.Listing{Store: store, Readable: store.Readable},
+		})
 	}
-	for len(l.stores) >= keptStores {
-		l.dropOldest()
+	if l.people == nil {
+		l.people = map[string]*personalParts{}
 	}
-	fresh := &personalStore{as.Store(l.prefix), p.Token, time.Now()}
-	l.stores[key] = fresh
-	return fresh.store, nil
+	l.dropOld(now)
+	l.people[key] = fresh
+	return fresh.parts, nil
 }
 
-func (l *vaultLogin) dropOldest() {
-	oldest := ""
-	for key, one := range l.stores {
-		if oldest == "" || one.used.Before(l.stores[oldest].used) {
-			oldest = key
+// dropOld forgets people who have not come for long, and makes room for one more.
+func (l *vaultLogin) dropOld(now time.Time) {
+	maps.DeleteFunc(l.people, func(_ string, p *personalParts) bool { return now.Sub(p.used) > keptFor })
+	for len(l.people) >= keptPeople {
+		oldest := ""
+		for key, one := range l.people {
+			if oldest == "" || one.used.Before(l.people[oldest].used) {
+				oldest = key
+			}
 		}
+		delete(l.people, oldest)
 	}
-	delete(l.stores, oldest)
 }
 
 // Ended reports whether Vault does not take the person's token any more.
@@ -115,7 +126,7 @@ func (l *vaultLogin) Ended(err error) bool {
 // worth nothing in any replica. One that the person brought is his.
 func (l *vaultLogin) LogOut(ctx context.Context, p console.Person) {
 	l.mu.Lock()
-	delete(l.stores, p.Token.Fingerprint())
+	delete(l.people, p.Token.Fingerprint())
 	l.mu.Unlock()
 	if p.Own {
 		_ = l.client.Revoke(ctx, p.Token) // it ends by itself otherwise

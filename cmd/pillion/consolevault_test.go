@@ -32,15 +32,16 @@ type replicas struct {
 	mount string
 }
 
-func newReplicas(t *testing.T) *replicas {
+func newReplicas(t *testing.T, prefixes ...string) *replicas {
 	t.Helper()
 	r := &replicas{t: t, vault: credstest.SharedVault(t)}
 	r.mount = r.vault.Mount(t)
-	rules, err := os.ReadFile("../../deploy/vault/console.hcl")
-	if err != nil {
-		t.Fatal(err)
+	if len(prefixes) == 0 {
+		prefixes = []string{""}
 	}
-	r.vault.Policy(t, r.mount+"-console", strings.ReplaceAll(string(rules), `"pillion/`, `"`+r.mount+`/`))
+	for _, prefix := range prefixes {
+		r.vault.Policy(t, r.policyFor(prefix), shippedPolicy(t, "console", r.mount, prefix))
+	}
 	r.vault.Policy(t, r.mount+"-looks", `path "`+r.mount+`/data/credentials/*" { capabilities = ["read"] }
 path "`+r.mount+`/metadata/credentials/" { capabilities = ["list"] }
 path "`+r.mount+`/metadata/credentials/*" { capabilities = ["read"] }`)
@@ -51,13 +52,13 @@ path "`+r.mount+`/metadata/credentials/*" { capabilities = ["read"] }`)
 	}))
 	r.url = "http://" + server.Listener.Addr().String()
 	for range 2 {
-		client, err := vaultstore.New(vaultstore.Config{Address: r.vault.Addr, Mount: r.mount, Prefixes: []string{""}}, noEnvironment)
+		client, err := vaultstore.New(vaultstore.Config{Address: r.vault.Addr, Mount: r.mount, Prefixes: prefixes}, noEnvironment)
 		if err != nil {
 			t.Fatal(err)
 		}
 		page := &console.Server{
 			URL: r.url, SessionKey: []byte(strings.Repeat("shared by all of them", 2)),
-			Login: &vaultLogin{client: client}, Grants: statelessGrants{consoleGrants{&daemon{vault: client}}},
+			Login: &vaultLogin{client: client, prefixes: prefixes}, Grants: statelessGrants{consoleGrants{&daemon{vault: client}}},
 		}
 		handler, err := page.Handler()
 		if err != nil {
@@ -73,15 +74,37 @@ path "`+r.mount+`/metadata/credentials/*" { capabilities = ["read"] }`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.store = root.Store("")
+	r.store = root.Store(prefixes[0])
 	return r
+}
+
+// versionOf is the version of a record that was read; 0 for none.
+func versionOf(a credstest.VaultAnswer) int {
+	metadata, _ := a.Data()["metadata"].(map[string]any)
+	version, _ := metadata["version"].(float64)
+	return int(version)
+}
+
+// policyFor is the name of the console's policy for a prefix.
+func (r *replicas) policyFor(prefix string) string { return r.mount + "-console" + prefix }
+
+// shippedPolicy is what deploy/vault/policy.sh prints.
+func shippedPolicy(t *testing.T, role, mount, prefix string) string {
+	t.Helper()
+	command := exec.Command("../../deploy/vault/policy.sh", role)
+	command.Env = append(os.Environ(), "MOUNT="+mount, "PREFIX="+prefix)
+	rules, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(rules)
 }
 
 // statelessGrants are those of a page beside no sidecar.
 type statelessGrants struct{ consoleGrants }
 
-func (statelessGrants) State(*creds.Credential) console.TokenState {
-	return console.TokenState{Condition: console.Unknown}
+func (statelessGrants) States(_ context.Context, _ console.Part, list []*creds.Credential) []console.TokenState {
+	return make([]console.TokenState, len(list))
 }
 
 // person is a browser.
@@ -182,6 +205,102 @@ func TestConsoleOverVault(t *testing.T) {
 		if response, body := anna.get(r.url + "/"); strings.Contains(body, "jira.example") || !strings.Contains(body, "Your session has ended") {
 			t.Errorf("after the logout: %d\n%s", response.StatusCode, body)
 		}
+	}
+}
+
+// Of several prefixes the page shows all that a person may see, and acts in the one
+// that was meant.
+func TestConsoleOverSeveralPrefixes(t *testing.T) {
+	r := newReplicas(t, "team-a", "shared")
+	anna, carl := r.person(), r.person()
+	anna.logIn(url.Values{"way": {"token"}, "token": {r.vault.Token(t, r.policyFor("team-a"), r.policyFor("shared"))}})
+	carl.logIn(url.Values{"way": {"token"}, "token": {r.vault.Token(t, r.policyFor("team-a"))}})
+	want := func(response *http.Response, body string, status int, texts ...string) string {
+		t.Helper()
+		if response.StatusCode != status {
+			t.Fatalf("%s answers %d, want %d:\n%s", response.Request.URL, response.StatusCode, status, body)
+		}
+		for _, text := range texts {
+			if !strings.Contains(body, text) {
+				t.Errorf("%s lacks %q:\n%s", response.Request.URL, text, body)
+			}
+		}
+		return body
+	}
+	get := func(p *person, path string, status int, texts ...string) string {
+		t.Helper()
+		response, body := p.get(r.url + path)
+		return want(response, body, status, texts...)
+	}
+	post := func(p *person, path string, form url.Values, status int, texts ...string) string {
+		t.Helper()
+		response, body := p.post(path, form)
+		return want(response, body, status, texts...)
+	}
+	stored := func(prefix, name string) int { // its version
+		return versionOf(r.vault.Do(t, r.vault.Root, http.MethodGet, r.mount+"/data/"+prefix+"/credentials/"+name, nil))
+	}
+	form := func(name, prefix string) url.Values {
+		return url.Values{
+			"name": {name}, "prefix": {prefix}, "protocol": {"https"}, "url": {"https://" + name + ".example/"}, "authorization": {"basic"}, "username": {"u"},
+			"password": {credstest.Canary("console-prefix").Reveal()},
+		}
+	}
+	get(anna, "/new", http.StatusOK, `<option value="/team-a">team-a</option>`, `<option value="/shared">shared</option>`)
+	post(anna, "/new", form("jira", ""), http.StatusUnprocessableEntity, `<a href="#f-prefix">Prefix</a> says where it is kept`)
+	post(anna, "/new", form("jira", "/team-b"), http.StatusUnprocessableEntity, `<a href="#f-prefix">Prefix</a>`)
+	post(anna, "/new", form("jira", "/team-a"), http.StatusOK, "jira is saved")
+	post(anna, "/new", form("jira", "/shared"), http.StatusOK, "jira is saved", "jira is kept in several prefixes", "uses the one in team-a")
+	post(anna, "/new", form("bmc", "/shared"), http.StatusOK, `href="/credentials/bmc?prefix=shared"`, `data-label="Prefix">shared<`, "3 credentials")
+	if stored("team-a", "bmc") != 0 || stored("shared", "bmc") != 1 || stored("team-a", "jira") != 1 {
+		t.Error("they are not where they belong")
+	}
+
+	// Each is edited and deleted where it lies; an address without a prefix means the
+	// first.
+	edited := form("jira", "")
+	edited.Set("version", "1")
+	get(anna, "/credentials/jira?prefix=shared", http.StatusOK, `value="shared" readonly`, `action="/credentials/jira?prefix=shared"`)
+	get(anna, "/credentials/jira", http.StatusOK, `value="team-a" readonly`)
+	get(anna, "/credentials/bmc", http.StatusOK, `value="shared" readonly`)
+	get(anna, "/credentials/jira?prefix=team-b", http.StatusNotFound, "no such part")
+	post(anna, "/credentials/jira?prefix=shared", edited, http.StatusOK, "jira is saved")
+	if stored("shared", "jira") != 2 || stored("team-a", "jira") != 1 {
+		t.Error("an edit hit the other one")
+	}
+	get(anna, "/explain?url="+url.QueryEscape("https://bmc.example/x"), http.StatusOK, "bmc")
+
+	// Who may not see a part is told that there is one, and no more.
+	if body := get(carl, "/", http.StatusOK, "What lies in shared is not shown", "1 credential"); strings.Contains(body, "bmc") {
+		t.Errorf("carl sees what is not his:\n%s", body)
+	}
+	get(carl, "/credentials/bmc?prefix=shared", http.StatusForbidden, "You may not do this")
+	post(carl, "/credentials/jira/delete?prefix=shared", nil, http.StatusForbidden, "You may not do this")
+	post(carl, "/new", form("cherwell", "/shared"), http.StatusForbidden, "You may not do this")
+
+	get(anna, "/credentials/jira/delete?prefix=shared", http.StatusOK, "Delete jira in shared?")
+	post(anna, "/credentials/jira/delete?prefix=shared", nil, http.StatusOK, "jira is deleted", "2 credentials")
+	if stored("shared", "jira") != 0 || stored("team-a", "jira") != 1 {
+		t.Error("a deletion hit the other one")
+	}
+
+	// A consent, too, begins for the one that was meant.
+	oauth := form("sn", "/shared")
+	for name, value := range map[string]string{
+		"authorization": "oauth2-authorization-code", "client_id": "c", "client_secret": "s", "access_token_url": "https://sn.example/token",
+		"authorization_url": "https://sn.example/auth", "auth_style": "header", "header_prefix": "Bearer",
+	} {
+		oauth.Set(name, value)
+	}
+	body := post(anna, "/new", oauth, http.StatusOK, "A person must consent")
+	link := regexp.MustCompile(`href="(/credentials/sn/connect\?nonce=[^"]+)"`).FindStringSubmatch(body)
+	if link == nil {
+		t.Fatalf("there is no way to connect:\n%s", body)
+	}
+	address := html.UnescapeString(link[1])
+	get(anna, strings.Replace(address, "prefix=shared", "prefix=team-a", 1), http.StatusForbidden)
+	if response, _ := anna.get(r.url + address); !strings.HasPrefix(response.Header.Get("Location"), "https://sn.example/auth?") {
+		t.Errorf("connecting: %d %s", response.StatusCode, response.Header.Get("Location"))
 	}
 }
 

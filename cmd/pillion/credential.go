@@ -175,12 +175,15 @@ func (a *app) storedCredentials(ctx context.Context) ([]listed, error) {
 	case err != nil:
 		return nil, err
 	}
-	usable, bad, err := creds.ListPublic(ctx, store)
+	all, err := creds.ListPublic(ctx, store)
 	if err != nil {
-		return nil, fmt.Errorf("listing credentials: %w", err)
+		return nil, err
+	}
+	if all.Hidden > 0 {
+		fmt.Fprintf(a.stderr, "note: %s more that this login may not read\n", counted(all.Hidden, "credential"))
 	}
 	running, _ := newAdminClient(cfg.adminSocket()).status(ctx) // none is no error here
-	return listCredentials(usable, bad, tokenStates(ctx, running, store, usable)), nil
+	return listCredentials(all.Credentials, all.Bad, tokenStates(ctx, running, store, all.Credentials)), nil
 }
 
 func listCredentials(usable []*creds.Credential, bad []creds.BadRecord, states map[string]tokenState) []listed {

@@ -76,11 +76,11 @@ func (a *app) completePut(cmd *cobra.Command, args []string, begun string) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	all, _, err := creds.ListPublic(cmd.Context(), store)
+	all, err := creds.ListPublic(cmd.Context(), store)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	for _, c := range all {
+	for _, c := range all.Credentials {
 		if c.Protocol == creds.SFTP && strings.HasPrefix(c.URL, begun) {
 			servers = append(servers, c.URL)
 		}

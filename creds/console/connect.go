@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -29,9 +30,9 @@ type toolsView struct {
 // connectNonce is what the link that begins a consent carries: bound to session and
 // credential, so that no other page can begin one.
 type connectNonce struct {
-	ID, Session, Name string
-	Spare             bool
-	Expires           time.Time
+	ID, Session, Name, Part string
+	Spare                   bool
+	Expires                 time.Time
 }
 
 const (
@@ -40,10 +41,10 @@ const (
 	consentTime  = 10 * time.Minute
 )
 
-func (s *Server) addTools(p *formPage, session *Session, c *creds.Credential) {
-	state, known := s.stateOf(c)
+func (s *Server) addTools(ctx context.Context, p *formPage, session *Session, c *creds.Credential) {
+	state := s.stateOf(ctx, session, c)
 	t := &toolsView{
-		Name: c.Name, Chip: chipOf(c, state, known), State: state, Now: s.now(), Can: s.Grants != nil,
+		Name: c.Name, Chip: chipOf(c, state), State: state, Now: s.now(), Can: s.Grants != nil,
 		Fetched: isFetched(c.Authorization) && c.Protocol == creds.HTTPS, Consents: c.Authorization == creds.AuthorizationCode, HTTPS: c.Protocol == creds.HTTPS,
 	}
 	t.Connected = state.Condition == Good || state.Condition == Expiring
@@ -54,27 +55,27 @@ func (s *Server) addTools(p *formPage, session *Session, c *creds.Credential) {
 }
 
 func (s *Server) connectLink(session *Session, name string, spare bool) string {
-	nonce := s.sealer.seal(purposeNonce, connectNonce{newID(), session.id, name, spare, s.now().Add(nonceTime)})
-	return "/credentials/" + name + "/connect?" + url.Values{"nonce": {nonce}}.Encode()
+	nonce := s.sealer.seal(purposeNonce, connectNonce{newID(), session.id, name, session.At.Name, spare, s.now().Add(nonceTime)})
+	return session.address(name, "/connect", url.Values{"nonce": {nonce}})
 }
 
 // consentCookie is a consent that is under way, sealed, in the browser that began it.
 type consentCookie struct {
-	Session, Name, URL, State, Verifier string
-	Started                             time.Time
-	Spare                               bool
+	Session, Name, Part, URL, State, Verifier string
+	Started                                   time.Time
+	Spare                                     bool
 }
 
 // connect sends the browser to the provider.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, session *Session) {
 	name := r.PathValue("name")
 	var nonce connectNonce
-	if s.sealer.open(purposeNonce, r.URL.Query().Get("nonce"), &nonce) != nil || nonce.Session != session.id || nonce.Name != name ||
+	if s.sealer.open(purposeNonce, r.URL.Query().Get("nonce"), &nonce) != nil || nonce.Session != session.id || nonce.Name != name || nonce.Part != session.At.Name ||
 		s.now().After(nonce.Expires) || !s.used.use(nonce.ID, nonce.Expires) {
 		s.fail(w, session, http.StatusForbidden, "This link is used up", "Open the credential, and begin again there.")
 		return
 	}
-	c, _, err := creds.LoadPublic(r.Context(), session.Store, name)
+	c, _, err := creds.LoadPublic(r.Context(), session.At.Store, name)
 	if err != nil {
 		s.failStore(w, session, err)
 		return
@@ -89,7 +90,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, session *Sessio
 		return
 	}
 	now := s.now()
-	held := consentCookie{session.id, name, consent.URL, consent.State.Reveal(), consent.Verifier.Reveal(), now, nonce.Spare}
+	held := consentCookie{session.id, name, session.At.Name, consent.URL, consent.State.Reveal(), consent.Verifier.Reveal(), now, nonce.Spare}
 	s.setCookie(w, cookieConsent, s.sealer.seal(cookieConsent, held), now.Add(consentTime))
 	http.Redirect(w, r, consent.URL, http.StatusSeeOther)
 }
@@ -104,7 +105,7 @@ func (s *Server) connected(w http.ResponseWriter, r *http.Request, session *Sess
 	}
 	cookie, err := r.Cookie(s.cookieName(cookieConsent))
 	var held consentCookie
-	if err != nil || s.sealer.open(cookieConsent, cookie.Value, &held) != nil || held.Session != session.id {
+	if err != nil || s.sealer.open(cookieConsent, cookie.Value, &held) != nil || held.Session != session.id || !session.enter(held.Part) {
 		stray()
 		return
 	}
@@ -121,7 +122,7 @@ func (s *Server) connected(w http.ResponseWriter, r *http.Request, session *Sess
 	s.setCookie(w, cookieConsent, "", time.Time{})
 	ctx, cancel := lasting(r)
 	defer cancel()
-	c, _, err := creds.LoadPublic(ctx, session.Store, held.Name)
+	c, _, err := creds.LoadPublic(ctx, session.At.Store, held.Name)
 	if err != nil {
 		s.failStore(w, session, err)
 		return

@@ -52,6 +52,7 @@ type Action struct {
 	Who        string
 	What       string   // login, logout, create, edit, delete, connect, refresh, test
 	Credential string   // "" for login and logout
+	Prefix     *string  // where it lies, if there are several parts
 	Fields     []string // that were changed, by the names of the import file
 	Problem    string   // "" when it was done
 }

@@ -20,7 +20,7 @@ type deletePage struct {
 
 func (s *Server) showDelete(w http.ResponseWriter, r *http.Request, session *Session) {
 	name := r.PathValue("name")
-	_, _, err := creds.LoadPublic(r.Context(), session.Store, name)
+	_, _, err := creds.LoadPublic(r.Context(), session.At.Store, name)
 	var broken *creds.BadRecord
 	if err != nil && !errors.As(err, &broken) { // what cannot be read can be deleted
 		s.failStore(w, session, err)
@@ -38,13 +38,13 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, session *Session
 	name := r.PathValue("name")
 	ctx, cancel := lasting(r)
 	defer cancel()
-	err := creds.Remove(ctx, session.Store, name)
+	err := creds.Remove(ctx, session.At.Store, name)
 	if err != nil && !errors.Is(err, creds.ErrNotFound) { // what is gone is what was wanted
-		s.audit(Action{Who: session.Who, What: "delete", Credential: name, Problem: err.Error()})
+		s.audit(session.did("delete", name, nil, err.Error()))
 		s.failStore(w, session, err)
 		return
 	}
-	s.audit(Action{Who: session.Who, What: "delete", Credential: name})
+	s.audit(session.did("delete", name, nil, ""))
 	s.changed(context.WithoutCancel(r.Context()))
-	http.Redirect(w, r, "/?"+url.Values{"deleted": {name}}.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, session.withPart(session.At, "/", url.Values{"deleted": {name}}), http.StatusSeeOther)
 }

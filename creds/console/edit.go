@@ -16,20 +16,26 @@ func (s *Server) showNew(w http.ResponseWriter, _ *http.Request, session *Sessio
 }
 
 func (s *Server) create(w http.ResponseWriter, r *http.Request, session *Session) {
-	if s.form(w, r, session) {
-		s.handleForm(w, r, session, readForm(r.PostForm, "", nil))
+	if !s.form(w, r, session) {
+		return
 	}
+	f := readForm(r.PostForm, "", nil)
+	chosen := r.PostForm.Get(partParameter)
+	if f.Placed = !session.Several() || chosen != "" && session.enter(chosen); f.Placed {
+		f.Part = session.At.Name
+	}
+	s.handleForm(w, r, session, f)
 }
 
 func (s *Server) showEdit(w http.ResponseWriter, r *http.Request, session *Session) {
-	c, stored, err := creds.LoadPublic(r.Context(), session.Store, r.PathValue("name"))
+	c, stored, err := creds.LoadPublic(r.Context(), session.At.Store, r.PathValue("name"))
 	if err != nil {
 		s.failStore(w, session, err)
 		return
 	}
 	s.renderForm(w, session, http.StatusOK, formOf(c, stored), func(p *formPage) {
 		p.Saved = r.URL.Query().Has("saved")
-		s.addTools(p, session, c)
+		s.addTools(r.Context(), p, session, c)
 	})
 }
 
@@ -38,7 +44,7 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request, session *Session) 
 		return
 	}
 	name := r.PathValue("name")
-	_, stored, err := creds.LoadPublic(r.Context(), session.Store, name)
+	_, stored, err := creds.LoadPublic(r.Context(), session.At.Store, name)
 	switch {
 	case errors.Is(err, creds.ErrNotFound):
 		s.failDeleted(w, session, name)
@@ -123,13 +129,16 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, session *Session, 
 	isNew := f.Version == 0
 	var old *creds.Credential
 	if !isNew {
-		old, _, _ = creds.LoadPublic(r.Context(), session.Store, c.Name)
+		old, _, _ = creds.LoadPublic(r.Context(), session.At.Store, c.Name)
+	}
+	if isNew && !f.Placed {
+		f.problems = append(f.problems, creds.FieldError{Field: partParameter, Problem: "says where it is kept: choose one"})
 	}
 	err := c.ValidateKeeping(keep...)
 	if err == nil && len(f.problems) == 0 {
 		ctx, cancel := lasting(r)
 		defer cancel()
-		err = creds.Update(ctx, session.Store, c, keep)
+		err = creds.Update(ctx, session.At.Store, c, keep)
 	}
 	if !isNew && errors.Is(err, creds.ErrConflict) {
 		s.conflict(w, r, session, f, err)
@@ -144,7 +153,7 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, session *Session, 
 	}
 	problems, err := f.invalid(err)
 	if err != nil {
-		s.audit(Action{session.Who, what, c.Name, f.given(c, old), err.Error()})
+		s.audit(session.did(what, c.Name, f.given(c, old), err.Error()))
 		s.failStore(w, session, err)
 		return
 	}
@@ -152,13 +161,13 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, session *Session, 
 		s.renderForm(w, session, http.StatusUnprocessableEntity, f, func(p *formPage) { p.problems(problems) })
 		return
 	}
-	s.audit(Action{session.Who, what, c.Name, f.given(c, old), ""})
+	s.audit(session.did(what, c.Name, f.given(c, old), ""))
 	s.changed(context.WithoutCancel(r.Context()))
 	if isNew && c.Authorization == creds.AuthorizationCode {
-		http.Redirect(w, r, "/credentials/"+c.Name+"?saved=1", http.StatusSeeOther) // connecting comes next
+		http.Redirect(w, r, session.address(c.Name, "", url.Values{"saved": {"1"}}), http.StatusSeeOther) // connecting comes next
 		return
 	}
-	http.Redirect(w, r, "/?"+url.Values{"saved": {c.Name}}.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, session.withPart(session.At, "/", url.Values{"saved": {c.Name}}), http.StatusSeeOther)
 }
 
 // conflict shows who was faster, and what differs. The form below it holds what was
@@ -170,7 +179,7 @@ func (s *Server) conflict(w http.ResponseWriter, r *http.Request, session *Sessi
 	if errors.As(err, &faster) {
 		conflict.By, conflict.At = faster.By, faster.At
 	}
-	theirs, stored, err := creds.LoadPublic(r.Context(), session.Store, f.Name)
+	theirs, stored, err := creds.LoadPublic(r.Context(), session.At.Store, f.Name)
 	switch {
 	case errors.Is(err, creds.ErrNotFound):
 		s.failDeleted(w, session, f.Name)

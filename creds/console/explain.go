@@ -23,7 +23,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, session *Sessio
 	status := http.StatusOK
 	if p.URL != "" {
 		p.Asked = true
-		all, _, err := creds.ListPublic(r.Context(), session.Store)
+		inv, err := session.inventory(r.Context())
 		if err != nil {
 			s.failStore(w, session, err)
 			return
@@ -37,7 +37,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, session *Sessio
 					target.Port = 443
 				}
 			}
-			p.Result = creds.NewTable(all).Explain(target)
+			p.Result = creds.NewTable(inv.used()).Explain(target)
 		}
 	}
 	s.render(w, status, "explain", p)

@@ -43,11 +43,15 @@ func (g *knownGrants) Test(_ context.Context, _ *Session, c *creds.Credential, p
 	return g.report, g.err
 }
 
-func (g *knownGrants) State(c *creds.Credential) TokenState {
-	if s, ok := g.states[c.Name]; ok {
-		return s
+func (g *knownGrants) States(_ context.Context, _ Part, list []*creds.Credential) []TokenState {
+	states := make([]TokenState, len(list))
+	for i, c := range list {
+		var known bool
+		if states[i], known = g.states[c.Name]; !known {
+			states[i] = TokenState{Condition: Unknown, Detail: "this pillion has not needed its token since it started"}
+		}
 	}
-	return TokenState{Condition: Unknown}
+	return states
 }
 
 // knownLive is an hour of requests.

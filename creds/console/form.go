@@ -15,7 +15,9 @@ import (
 // another type, but no secret.
 type form struct {
 	Name          string
-	Version       int // 0: a new credential
+	Part          string // of a new credential: where it is to be kept
+	Placed        bool   // that was said
+	Version       int    // 0: a new credential
 	Protocol      creds.Protocol
 	Authorization creds.AuthorizationType // over HTTPS
 	URL, Hostname string                  // the instance URL, over HTTPS and SFTP

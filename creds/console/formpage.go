@@ -108,7 +108,7 @@ func (p *formPage) problems(problems []creds.FieldError) {
 }
 
 // ownFields are those with a form of their own, above the table's.
-var ownFields = []string{"name", "protocol", "url", "preset", "authorization"}
+var ownFields = []string{"name", partParameter, "protocol", "url", "preset", "authorization"}
 
 func orderOf(name string) int {
 	if i := slices.Index(ownFields, name); i >= 0 {
@@ -127,6 +127,8 @@ func (p *formPage) place(name string) (id, label string) {
 	switch name {
 	case "name":
 		return "f-name", "Name"
+	case partParameter:
+		return "f-prefix", "Prefix"
 	case "protocol":
 		return "f-protocol", "Protocol"
 	case "preset":

@@ -21,8 +21,9 @@ type Grants interface {
 	// Test tries the stored credential out, at path below its instance URL and at no
 	// other address.
 	Test(ctx context.Context, s *Session, c *creds.Credential, path string) (Report, error)
-	// State says how the token of c stands, as far as it is known here. It asks nobody.
-	State(c *creds.Credential) TokenState
+	// States says how the tokens of these credentials of a part stand, in their order,
+	// as far as it is known here and the person may know it.
+	States(ctx context.Context, at Part, list []*creds.Credential) []TokenState
 }
 
 // Consent is one that a person has been sent away for.
@@ -51,7 +52,7 @@ const (
 	Failing      Condition = "failing"       // the last token request failed
 	NeedsConsent Condition = "needs_consent" // a person must connect it
 	Wrong        Condition = "config_error"  // the provider says no until something is edited
-	Unknown      Condition = "unknown"       // not used by this process since it started
+	Unknown      Condition = "unknown"       // nobody here can tell; Detail says why
 )
 
 // TokenState is what is known of a credential's token.
@@ -59,6 +60,7 @@ type TokenState struct {
 	Condition Condition
 	Refreshed time.Time // zero: not known
 	Expires   time.Time // zero: not known
+	GrantEnds time.Time // when a person has to consent again; zero: not known
 	Detail    string    // of a failure, in words; may be ""
 }
 

@@ -55,8 +55,10 @@ func (l *Links) LogIn(_ context.Context, _ Way, form url.Values) (Person, error)
 	return Person{Who: "administrator"}, nil
 }
 
-// Store is the embedded store, the same for all.
-func (l *Links) Store(Person) (creds.Store, error) { return l.Embedded, nil }
+// Parts is the embedded store, the same for all.
+func (l *Links) Parts(Person) ([]Part, error) {
+	return []Part{{Store: l.Embedded, Listing: &creds.Listing{Store: l.Embedded}}}, nil
+}
 
 // Ended is false: the embedded store knows nobody.
 func (l *Links) Ended(error) bool { return false }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,8 +25,11 @@ type listPage struct {
 	Total    int // that are stored
 	Found    int // that match the search
 	Rows     []row
-	Bad      []creds.BadRecord
+	Bad      []badRow
 	Overlaps [][]string
+	Twice    []twice
+	Hidden   int    // that the person may not read
+	Closed   []Part // that the person may not list
 	Saved    string
 	Deleted  string
 	Search   string
@@ -41,11 +45,27 @@ type listPage struct {
 
 type row struct {
 	Name, Protocol, URL, Type string
+	Prefix                    string // where it lies, if there are several parts
+	Edit, Delete              string // addresses
 	Chip                      chip
 	Used                      string
 	UsedAt, Refreshed, Until  time.Time
 	Now                       time.Time
+
+	of entry
 }
+
+// badRow is a credential that cannot be used.
+type badRow struct{ Name, Problem, Delete string }
+
+// twice is a name that several parts have.
+type twice struct {
+	Name  string
+	Used  string // the part of the one that is used
+	Parts []link
+}
+
+type link struct{ Label, Address string }
 
 type column struct{ Name, Label, Link, Order string }
 
@@ -54,24 +74,20 @@ func (s *Server) showList(w http.ResponseWriter, r *http.Request, session *Sessi
 	p := &listPage{page: s.pageOf(session, "Connector credentials"), Search: strings.TrimSpace(query.Get("q")), Sort: query.Get("sort")}
 	p.Here = "list"
 	p.Saved, p.Deleted = query.Get("saved"), query.Get("deleted")
-	all, bad, err := creds.ListPublic(r.Context(), session.Store)
+	inv, err := session.inventory(r.Context())
 	if err != nil {
 		s.failStore(w, session, err)
 		return
 	}
-	p.Bad, p.Total = bad, len(all)+len(bad)
-	if p.Saved != "" && !contains(all, p.Saved) {
-		p.Saved = ""
+	p.notes(inv)
+	rows := s.rowsOf(session, search(inv.all, p.Search))
+	if strings.TrimPrefix(p.Sort, "-") == "state" { // else only those that are shown are asked about
+		s.fillStates(r.Context(), rows)
 	}
-	if contains(all, p.Deleted) {
-		p.Deleted = ""
-	}
-	p.Overlaps = creds.NewTable(all).Overlaps()
-	p.Tools = p.Total >= searchFrom
-	rows := s.rowsOf(search(all, p.Search))
 	sortRows(rows, p.Sort)
 	p.Found = len(rows)
 	p.cut(rows, query.Get("page"))
+	s.fillStates(r.Context(), p.Rows)
 	p.columns()
 	if s.Live != nil {
 		p.Source = s.Live.Source()
@@ -79,25 +95,47 @@ func (s *Server) showList(w http.ResponseWriter, r *http.Request, session *Sessi
 	s.render(w, http.StatusOK, "list", p)
 }
 
-func contains(all []*creds.Credential, name string) bool {
-	return slices.ContainsFunc(all, func(c *creds.Credential) bool { return c.Name == name })
+// notes takes over what stands above the table.
+func (p *listPage) notes(inv inventory) {
+	p.Total, p.Hidden, p.Closed = len(inv.all)+len(inv.bad), inv.hidden, inv.closed
+	if p.Saved != "" && !inv.has(p.Saved, p.Session.At) {
+		p.Saved = ""
+	}
+	if inv.has(p.Deleted, p.Session.At) {
+		p.Deleted = ""
+	}
+	for _, b := range inv.bad {
+		p.Bad = append(p.Bad, badRow{b.Name, b.Problem, p.Session.addressIn(b.part, b.Name, "/delete", nil)})
+	}
+	p.Overlaps = creds.NewTable(inv.used()).Overlaps()
+	for _, same := range inv.namesakes() {
+		t := twice{Name: same[0].Name, Used: same[0].part.Label()}
+		for _, e := range same {
+			t.Parts = append(t.Parts, link{e.part.Label(), p.Session.addressIn(e.part, e.Name, "", nil)})
+		}
+		p.Twice = append(p.Twice, t)
+	}
+	p.Tools = p.Total >= searchFrom
 }
 
-func search(all []*creds.Credential, words string) []*creds.Credential {
+func search(all []entry, words string) []entry {
 	words = strings.ToLower(words)
-	return slices.DeleteFunc(slices.Clone(all), func(c *creds.Credential) bool {
-		return !strings.Contains(strings.ToLower(c.Name+" "+c.URL+" "+typeWords(c.Protocol, c.Authorization)), words)
+	return slices.DeleteFunc(slices.Clone(all), func(e entry) bool {
+		return !strings.Contains(strings.ToLower(e.Name+" "+e.URL+" "+typeWords(e.Protocol, e.Authorization)+" "+e.part.Name), words)
 	})
 }
 
-func (s *Server) rowsOf(list []*creds.Credential) []row {
+func (s *Server) rowsOf(session *Session, list []entry) []row {
 	now := s.now()
 	rows := make([]row, 0, len(list))
 	for _, c := range list {
-		state, known := s.stateOf(c)
 		one := row{
 			Name: c.Name, Protocol: strings.ToUpper(string(c.Protocol)), URL: c.URL, Type: typeWords(c.Protocol, c.Authorization),
-			Chip: chipOf(c, state, known), Refreshed: state.Refreshed, Until: state.Expires, Now: now, Used: "not known",
+			Now: now, Used: "not known", of: c,
+			Edit: session.addressIn(c.part, c.Name, "", nil), Delete: session.addressIn(c.part, c.Name, "/delete", nil),
+		}
+		if session.Several() {
+			one.Prefix = c.part.Label()
 		}
 		if s.Live != nil {
 			if usage, ok := s.Live.Usage(c.Name); ok {
@@ -109,11 +147,42 @@ func (s *Server) rowsOf(list []*creds.Credential) []row {
 	return rows
 }
 
-func (s *Server) stateOf(c *creds.Credential) (TokenState, bool) {
-	if s.Grants == nil {
-		return TokenState{}, false
+// fillStates asks how the tokens of the rows stand.
+func (s *Server) fillStates(ctx context.Context, rows []row) {
+	entries := make([]entry, len(rows))
+	for i, r := range rows {
+		entries[i] = r.of
 	}
-	return s.Grants.State(c), true
+	states := s.states(ctx, entries)
+	for i := range rows {
+		rows[i].Chip, rows[i].Refreshed, rows[i].Until = chipOf(rows[i].of.Credential, states[i]), states[i].Refreshed, states[i].Expires
+	}
+}
+
+// states says how the tokens of the entries stand, in their order.
+func (s *Server) states(ctx context.Context, entries []entry) []TokenState {
+	out := make([]TokenState, len(entries))
+	byPart := map[string][]int{}
+	for i, e := range entries {
+		byPart[e.part.Name] = append(byPart[e.part.Name], i)
+	}
+	for _, at := range byPart {
+		list := make([]*creds.Credential, len(at))
+		for i, place := range at {
+			list[i] = entries[place].Credential
+		}
+		if s.Grants == nil {
+			continue
+		}
+		for i, state := range s.Grants.States(ctx, entries[at[0]].part, list) {
+			out[at[i]] = state
+		}
+	}
+	return out
+}
+
+func (s *Server) stateOf(ctx context.Context, session *Session, c *creds.Credential) TokenState {
+	return s.states(ctx, []entry{{c, session.At}})[0]
 }
 
 // sortRows sorts by a column; "-name" is the other way round.
@@ -132,6 +201,8 @@ func sortRows(rows []row, by string) {
 			order = b.UsedAt.Compare(a.UsedAt)
 		case "name":
 			order = cmp.Compare(a.Name, b.Name)
+		case "prefix":
+			order = cmp.Compare(a.Prefix, b.Prefix)
 		}
 		if descending {
 			order = -order
@@ -169,11 +240,18 @@ func (p *listPage) link(sort string, number int) string {
 	return "/?" + query.Encode()
 }
 
+// Wide is how many columns the table has, with that of the actions.
+func (p *listPage) Wide() int { return len(p.Columns) + 1 }
+
 func (p *listPage) columns() {
-	for _, c := range []column{
+	all := []column{
 		{Name: "name", Label: "Name"}, {Name: "url", Label: "Instance URL"}, {Name: "type", Label: "Authorization type"},
 		{Name: "state", Label: "State"}, {Name: "used", Label: "Last used"}, {Label: "Last refresh"}, {Label: "Expires"},
-	} {
+	}
+	if p.Session.Several() {
+		all = slices.Insert(all, 1, column{Name: "prefix", Label: "Prefix"})
+	}
+	for _, c := range all {
 		if p.Tools && c.Name != "" {
 			c.Link = p.link(c.Name, 1)
 			switch p.Sort {

@@ -2,11 +2,10 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"time"
-
-	"pillion/creds"
 )
 
 const (
@@ -28,6 +27,7 @@ type livePage struct {
 // tokenLeft is a token and what is left of its life, of the next hour.
 type tokenLeft struct {
 	Name    string
+	Address string
 	Chip    chip
 	Expires time.Time
 	Words   string
@@ -43,26 +43,26 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, session *Session) 
 		p.Plots = plots(s.Live.Minutes())
 	}
 	if s.Grants != nil {
-		all, _, err := creds.ListPublic(r.Context(), session.Store)
+		inv, err := session.inventory(r.Context())
 		if err != nil {
 			s.failStore(w, session, err)
 			return
 		}
-		p.Tokens = s.tokensLeft(all)
+		p.Tokens = s.tokensLeft(r.Context(), session, inv.all)
 	}
 	s.render(w, http.StatusOK, "live", p)
 }
 
-func (s *Server) tokensLeft(all []*creds.Credential) []tokenLeft {
-	now := s.now()
+func (s *Server) tokensLeft(ctx context.Context, session *Session, all []entry) []tokenLeft {
+	now, states := s.now(), s.states(ctx, all)
 	var out []tokenLeft
-	for _, c := range all {
-		state := s.Grants.State(c)
+	for i, c := range all {
+		state := states[i]
 		if state.Expires.IsZero() {
 			continue
 		}
 		left := min(max(state.Expires.Sub(now), 0), time.Hour)
-		out = append(out, tokenLeft{c.Name, chipOf(c, state, true), state.Expires, ago(now, state.Expires), int(left * plotWidth / time.Hour)})
+		out = append(out, tokenLeft{c.Name, session.addressIn(c.part, c.Name, "", nil), chipOf(c.Credential, state), state.Expires, ago(now, state.Expires), int(left * plotWidth / time.Hour)})
 	}
 	slices.SortFunc(out, func(a, b tokenLeft) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.Name, b.Name)) })
 	return out[:min(len(out), shownTokens)]

@@ -14,7 +14,7 @@ import (
 // Person is who logged in.
 type Person struct {
 	Who     string       // for the audit, and the upper right of the page
-	Token   creds.Secret // what Login needs to make the person's store; sealed into the cookie
+	Token   creds.Secret // what Login needs to make the person's parts; sealed into the cookie
 	Expires time.Time    // not after this; zero: as long as a session lasts
 	Own     bool         // the token was made for this session: LogOut may end it
 }
@@ -26,9 +26,10 @@ type Login interface {
 	// LogIn returns who has shown what a way asks for. The text of its error is
 	// shown, and must quote nothing.
 	LogIn(ctx context.Context, way Way, form url.Values) (Person, error)
-	// Store returns the store as that person may use it. It asks nobody.
-	Store(Person) (creds.Store, error)
-	// Ended reports whether an error of that store means that the login is over, such
+	// Parts returns the parts of the store as that person may use them: at least one,
+	// the first one first. It asks nobody.
+	Parts(Person) ([]Part, error)
+	// Ended reports whether an error of such a store means that the login is over, such
 	// as a token that was revoked.
 	Ended(err error) bool
 	// LogOut ends what LogIn began elsewhere, as far as it can.

@@ -21,6 +21,11 @@ func (s *Server) routes() http.Handler {
 				s.askForLogin(w, r, err)
 				return
 			}
+			if !session.choose(r.Context(), r.URL.Query(), r.PathValue("name")) {
+				session.At = session.Parts[0]
+				s.fail(w, session, http.StatusNotFound, "There is no such part of the store", "The address names a prefix that this page does not show.")
+				return
+			}
 			handle(w, r, session)
 		})
 	}

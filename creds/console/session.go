@@ -12,8 +12,10 @@ import (
 // Session is somebody who is logged in.
 type Session struct {
 	Person
-	// Store is the credential store as that person may use it.
-	Store creds.Store
+	// Parts are those of the credential store as that person may use them, and At the
+	// one that a request is about.
+	Parts []Part
+	At    Part
 
 	id string
 }
@@ -80,11 +82,20 @@ func (s *Server) session(r *http.Request) (*Session, error) {
 		return nil, errSessionEnded
 	}
 	person := Person{Who: held.Who, Token: creds.NewSecret(held.Token), Expires: held.Expires, Own: held.Own}
-	store, err := s.Login.Store(person)
+	parts, err := s.Login.Parts(person)
 	if err != nil {
 		return nil, err
 	}
-	return &Session{Person: person, Store: store, id: held.ID}, nil
+	return &Session{Person: person, Parts: parts, id: held.ID}, nil
+}
+
+// did is the line for the audit of something that was done to a credential.
+func (s *Session) did(what, credential string, fields []string, problem string) Action {
+	a := Action{Who: s.Who, What: what, Credential: credential, Fields: fields, Problem: problem}
+	if s.Several() {
+		a.Prefix = &s.At.Name
+	}
+	return a
 }
 
 func (s *Server) logOut(w http.ResponseWriter, r *http.Request, session *Session) {

@@ -25,7 +25,7 @@ var results = map[string][2]string{
 
 // report shows what came of something, and notes it.
 func (s *Server) report(w http.ResponseWriter, session *Session, what, name string, report Report, err error) {
-	action := Action{Who: session.Who, What: what, Credential: name}
+	action := session.did(what, name, nil, "")
 	lines := slices.Clone(report.Lines)
 	if err != nil {
 		lines = append(lines, err.Error())
@@ -66,7 +66,7 @@ func (s *Server) do(w http.ResponseWriter, r *http.Request, session *Session, wh
 	ctx, cancel := lasting(r)
 	defer cancel()
 	name := r.PathValue("name")
-	c, _, err := creds.LoadPublic(ctx, session.Store, name)
+	c, _, err := creds.LoadPublic(ctx, session.At.Store, name)
 	if err != nil {
 		s.failStore(w, session, err)
 		return

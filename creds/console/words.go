@@ -62,12 +62,9 @@ func examples() []option {
 // chip is a state in words and a class of the style sheet.
 type chip struct{ Class, Text, Detail string }
 
-func chipOf(c *creds.Credential, state TokenState, known bool) chip {
+func chipOf(c *creds.Credential, state TokenState) chip {
 	if c.Protocol == creds.SFTP || !isFetched(c.Authorization) {
 		return chip{"plain", "Ready", ""}
-	}
-	if !known {
-		return chip{"plain", "Not known here", ""}
 	}
 	switch state.Condition {
 	case Good:
@@ -81,7 +78,10 @@ func chipOf(c *creds.Credential, state TokenState, known bool) chip {
 	case Wrong:
 		return chip{"bad", "Refused", state.Detail}
 	}
-	return chip{"plain", "Not known yet", "this pillion has not needed its token since it started"}
+	if state.Detail == "" {
+		return chip{"plain", "Not known here", ""}
+	}
+	return chip{"plain", "Not known yet", state.Detail}
 }
 
 // isFetched reports whether a type has a token that is fetched.

@@ -142,7 +142,7 @@ func newTransport(config Config, getenv func(string) string) (*http.Transport, e
 		TLSClientConfig:     t,
 		TLSHandshakeTimeout: 5 * time.Second,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: 8,
+		MaxIdleConnsPerHost: 16,              // a list is read by so many at a time
 		IdleConnTimeout:     3 * time.Minute, // longer than a poll
 	}, nil
 }
