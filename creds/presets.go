@@ -19,8 +19,14 @@ type Preset struct {
 
 // variant is one type of authorization of a tool.
 type variant struct {
-	Credential        // what it sets; the URLs may hold {base} and {url}
-	note       string // for who sets it up
+	Credential        // what it sets; the URLs may hold {base} and {url}, of the headers the names count
+	note       string // for who sets it up, in words that fit the page and the command line
+}
+
+// Left is what a preset leaves to whoever sets a credential up.
+type Left struct {
+	Note    string   // in words; may be ""
+	Headers []string // names of the extra headers that the tool asks for
 }
 
 // presetURL is an instance URL in the parts that presets use.
@@ -42,13 +48,13 @@ func Presets() []Preset {
 			Authorization: PasswordGrant, AccessTokenURL: "{base}/CherwellAPI/token", AuthStyle: AuthStyleBody, TokenLifetime: 20 * time.Minute,
 		}})},
 		{"freshservice", "Freshservice", always(
-			variant{note: "the token is the Base64 of the API key and :X", Credential: Credential{Authorization: Bearer, HeaderPrefix: text("Basic")}},
-			variant{note: "the URLs are those of your organization: https://ORG.myfreshworks.com/org/oauth/v2/token and .../authorize",
+			variant{note: "the token is KEY:X in Base64, with the API key for KEY", Credential: Credential{Authorization: Bearer, HeaderPrefix: text("Basic")}},
+			variant{note: "access token URL and authorization code URL are those of your organization: https://ORG.myfreshworks.com/org/oauth/v2/token and https://ORG.myfreshworks.com/org/oauth/v2/authorize",
 				Credential: Credential{Authorization: AuthorizationCode, AuthStyle: AuthStyleHeader, TokenLifetime: 30 * time.Minute}},
 		)},
 		{"ivanti", "Ivanti", always(
-			variant{note: "the token is an API key of Configure, Security Controls, API Keys", Credential: Credential{Authorization: Bearer, HeaderPrefix: text("rest_api_key=")}},
-			variant{note: "role is the internal name of a role, such as Admin", Credential: Credential{
+			variant{note: "the token is an API key, which Ivanti makes under Configure, Security Controls, API Keys", Credential: Credential{Authorization: Bearer, HeaderPrefix: text("rest_api_key=")}},
+			variant{note: "the token request also needs a parameter role: the internal name of a role, such as role=Admin", Credential: Credential{
 				Authorization: Login, AccessTokenURL: "{url}/api/rest/authentication/login", HeaderPrefix: text(""), TokenLifetime: 30 * time.Minute,
 				LoginTemplate: NewSecret(`{"json": {"tenant": "{{host}}", "username": "{{username}}", "password": "{{password}}", "role": "{{param.role}}"}}`),
 			}},
@@ -87,14 +93,15 @@ func always(variants ...variant) func(presetURL) ([]variant, error) {
 func preset4me(u presetURL) ([]variant, error) {
 	rest, ok := strings.CutPrefix(u.host, "api.")
 	if !ok {
-		return nil, fmt.Errorf("the instance URL of 4me is that of its API: https://api.4me.com/, or your region's, such as https://api.us.4me.com/")
+		return nil, fmt.Errorf("must be that of 4me's API: https://api.4me.com/, or your region's, such as https://api.us.4me.com/")
 	}
-	const note = "4me also needs to be told your account: --header-file X-4me-Account=FILE"
-	oauth := Credential{AccessTokenURL: "https://oauth." + rest + "/token", AuthStyle: AuthStyleBody, TokenLifetime: time.Hour}
+	const note = "4me also needs to be told your account, in an extra header X-4me-Account"
+	account := []Header{{Name: "X-4me-Account"}}
+	oauth := Credential{Headers: account, AccessTokenURL: "https://oauth." + rest + "/token", AuthStyle: AuthStyleBody, TokenLifetime: time.Hour}
 	code := oauth
 	oauth.Authorization, code.Authorization = ClientCredentials, AuthorizationCode
 	code.AuthorizationURL = "https://oauth." + rest + "/authorize"
-	return []variant{{oauth, note}, {code, note}, {Credential{Authorization: Bearer}, note}}, nil
+	return []variant{{oauth, note}, {code, note}, {Credential{Authorization: Bearer, Headers: account}, note}}, nil
 }
 
 // presetJira tells the cloud, whose tokens come from one host for all, from an
@@ -135,24 +142,24 @@ func (p Preset) variants(instanceURL string) ([]variant, presetURL, error) {
 	c := Credential{Protocol: HTTPS, URL: instanceURL}
 	instance, err := c.Instance()
 	if err != nil {
-		return nil, presetURL{}, fmt.Errorf("applying the preset %s: the instance URL: %w", p.Name, err)
+		return nil, presetURL{}, fmt.Errorf("applying the preset %s: the instance URL %w", p.Name, err)
 	}
 	u := presetURL{host: instance.Host, url: strings.TrimSuffix(instance.URL(), "/")}
 	instance.Path = ""
 	u.base = instance.URL()
 	variants, err := p.at(u)
 	if err != nil {
-		return nil, u, fmt.Errorf("applying the preset %s: %w", p.Name, err)
+		return nil, u, fmt.Errorf("applying the preset %s: the instance URL %w", p.Name, err)
 	}
 	return variants, u, nil
 }
 
 // Apply fills what c leaves open, for its instance URL and its type of authorization,
-// or the recommended one if it has none. The note is for who sets it up; it may be "".
-func (p Preset) Apply(c *Credential) (note string, err error) {
+// or the recommended one if it has none.
+func (p Preset) Apply(c *Credential) (Left, error) {
 	variants, u, err := p.variants(c.URL)
 	if err != nil {
-		return "", err
+		return Left{}, err
 	}
 	i := 0
 	if c.Authorization != "" {
@@ -160,10 +167,14 @@ func (p Preset) Apply(c *Credential) (note string, err error) {
 	}
 	if i < 0 {
 		types, _ := p.Types(c.URL)
-		return "", fmt.Errorf("applying the preset %s: it knows nothing of type %s there: there are %s", p.Name, c.Authorization, joinTypes(types))
+		return Left{}, fmt.Errorf("applying the preset %s: it knows nothing of type %s there: there are %s", p.Name, c.Authorization, joinTypes(types))
 	}
 	variants[i].fill(c, strings.NewReplacer("{base}", u.base, "{url}", u.url))
-	return variants[i].note, nil
+	left := Left{Note: variants[i].note}
+	for _, h := range variants[i].Headers {
+		left.Headers = append(left.Headers, h.Name)
+	}
+	return left, nil
 }
 
 func (v variant) fill(c *Credential, urls *strings.Replacer) {

@@ -39,8 +39,12 @@ func TestPresetsAreWhole(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				if _, err := preset.Apply(c); err != nil || i == 0 && c.Authorization != types[0] {
+				left, err := preset.Apply(c)
+				if err != nil || i == 0 && c.Authorization != types[0] {
 					t.Errorf("%s at %s: %s, %v", preset.Name, instanceURL, c.Authorization, err)
+				}
+				if strings.Contains(left.Note, "--") || len(c.Headers) > 0 || preset.Name == "4me" && !slices.Equal(left.Headers, []string{"X-4me-Account"}) {
+					t.Errorf("%s at %s leaves %+v", preset.Name, instanceURL, left) // the page has no flags
 				}
 				for line := range strings.SplitSeq(problems(c.Validate()), "\n") {
 					// What is missing a person gives; nothing may be wrong.
@@ -64,9 +68,9 @@ func TestPresetRefusals(t *testing.T) {
 		t.Error(err)
 	}
 	for _, row := range []struct{ name, url, kind, want string }{
-		{"4me", "https://example.4me.com/", "", "applying the preset 4me: the instance URL of 4me is that of its API"},
+		{"4me", "https://example.4me.com/", "", "applying the preset 4me: the instance URL must be that of 4me's API"},
 		{"bmc", "https://bmc.example/", "basic", "applying the preset bmc: it knows nothing of type basic there: there are login"},
-		{"bmc", "nothing", "", "applying the preset bmc: the instance URL: "},
+		{"bmc", "nothing", "", "applying the preset bmc: the instance URL must begin with"},
 	} {
 		preset, err := FindPreset(row.name)
 		if err != nil {

@@ -29,7 +29,7 @@ func (l consoleLive) Requests(n int) []console.Request {
 	past, _, stop := l.d.requests.follow(n)
 	stop()
 	slices.Reverse(past)
-	var out []console.Request
+	out := make([]console.Request, 0, len(past))
 	for _, line := range past {
 		out = append(out, console.Request{
 			Time: line.Time, Credential: line.Credential, Method: line.Method, Host: line.Host, Path: line.Path, Status: line.Status,

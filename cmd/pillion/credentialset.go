@@ -198,7 +198,8 @@ func applyPreset(name string, c *creds.Credential) (note string, err error) {
 	if err != nil {
 		return "", usagef("--preset: %v", err)
 	}
-	return preset.Apply(c)
+	left, err := preset.Apply(c)
+	return left.Note, err
 }
 
 // startingPoint returns what the flags are laid over: the stored credential,

@@ -139,28 +139,40 @@ func (b *tab) look(width int64, scheme string) {
 	}
 }
 
-// examine takes pictures of what the browser shows, and has axe-core look at it.
+// looks are how people look at a page.
+var looks = []struct {
+	width  int64
+	scheme string
+}{{1280, "light"}, {1280, "dark"}, {360, "dark"}, {360, "light"}}
+
+// examine has axe-core look at what the browser shows, wants nothing to be wider than
+// the window, and takes pictures: narrow and wide, light and dark.
 func (b *tab) examine(name string) {
 	b.t.Helper()
-	for _, how := range []struct {
-		width  int64
-		scheme string
-	}{{1280, "light"}, {360, "dark"}} {
+	for _, how := range looks {
 		b.look(how.width, how.scheme)
 		if overflow := eval[int](b, `document.documentElement.scrollWidth - innerWidth`); overflow > 0 {
 			b.t.Errorf("%s is %d px too wide at %d", name, overflow, how.width)
 		}
 		b.accessible(fmt.Sprintf("%s, %d %s", name, how.width, how.scheme))
-		picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		file := filepath.Join(credstest.Screenshots(b.t), fmt.Sprintf("%s-%d-%s.png", name, how.width, how.scheme))
-		if err := os.WriteFile(file, picture, 0o600); err != nil {
-			b.t.Fatal(err)
-		}
+		b.picture(fmt.Sprintf("%s-%d-%s", name, how.width, how.scheme))
 	}
 	b.look(1280, "light")
+}
+
+var axeTook, picTook time.Duration
+
+func (b *tab) picture(name string) {
+	b.t.Helper()
+	begin := time.Now()
+	defer func() { picTook += time.Since(begin) }()
+	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(credstest.Screenshots(b.t), name+".png"), picture, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // accessible wants nothing that axe-core finds, best practice included.
@@ -169,6 +181,8 @@ func (b *tab) accessible(name string) {
 	if !eval[bool](b, `typeof axe === "object"`) {
 		_ = eval[bool](b, b.axe+"; true")
 	}
+	begin := time.Now()
+	defer func() { axeTook += time.Since(begin) }()
 	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
 		.then(r => JSON.stringify(r.violations.map(v => ({id: v.id, help: v.help, nodes: v.nodes.map(n => n.html.slice(0, 200) + " " + n.failureSummary)}))))`)
 	var violations []struct {
@@ -279,6 +293,7 @@ func TestPagesInChromium(t *testing.T) {
 	b.examine("list-long")
 	b.press("header button")
 	b.examine("login")
+	t.Log("took", axeTook, picTook)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, problem := range b.problems {

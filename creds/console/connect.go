@@ -16,8 +16,10 @@ import (
 type toolsView struct {
 	Name      string
 	Chip      chip
-	State     TokenState
-	Now       time.Time
+	Used      moment
+	Source    string // whose requests Used is about; "" where nobody counts
+	Refreshed moment
+	Expires   moment
 	Can       bool // a Grants is there
 	Fetched   bool // it has a token that is fetched
 	Consents  bool // a person consents to it
@@ -42,10 +44,13 @@ const (
 )
 
 func (s *Server) addTools(ctx context.Context, p *formPage, session *Session, c *creds.Credential) {
-	state := s.stateOf(ctx, session, c)
+	state, now := s.stateOf(ctx, session, c), s.now()
 	t := &toolsView{
-		Name: c.Name, Chip: chipOf(c, state), State: state, Now: s.now(), Can: s.Grants != nil,
-		Fetched: isFetched(c.Authorization) && c.Protocol == creds.HTTPS, Consents: c.Authorization == creds.AuthorizationCode, HTTPS: c.Protocol == creds.HTTPS,
+		Name: c.Name, Chip: chipOf(c, state), Used: s.usedOf(c.Name, now), Refreshed: refreshOf(c, state, now), Expires: expiryOf(c, state, now),
+		Can: s.Grants != nil, Fetched: hasFetched(c), Consents: c.Authorization == creds.AuthorizationCode, HTTPS: c.Protocol == creds.HTTPS,
+	}
+	if s.Live != nil {
+		t.Source = s.Live.Source()
 	}
 	t.Connected = state.Condition == Good || state.Condition == Expiring
 	if t.Consents && t.Can {

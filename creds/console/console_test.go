@@ -185,7 +185,7 @@ func TestEmptyThenOne(t *testing.T) {
 	if a.status != http.StatusSeeOther || a.location != "/?saved=servicenow" {
 		t.Fatalf("saving: %d %s\n%s", a.status, a.location, a.body)
 	}
-	r.get(a.location).want(t, 200, "servicenow is saved", "1 credential", "https://example.service-now.com/", "Basic", `aria-label="Edit servicenow"`, `aria-label="Delete servicenow"`)
+	r.get(a.location).want(t, 200, "servicenow is saved", "1 credential", "https://example<wbr>.service-now<wbr>.com/", "Basic", `aria-label="Edit servicenow"`, `aria-label="Delete servicenow"`)
 	if c := r.stored("servicenow"); c.Username != "integration" || !c.Password.Equal(secret) {
 		t.Errorf("stored: %+v", c)
 	}

@@ -14,7 +14,7 @@ type deletePage struct {
 	Name  string
 	Known bool // who used it is known here
 	Usage Usage
-	Used  string
+	Used  moment
 	From  string // whose requests these are
 }
 
@@ -29,7 +29,7 @@ func (s *Server) showDelete(w http.ResponseWriter, r *http.Request, session *Ses
 	p := deletePage{page: s.pageOf(session, "Delete "+name), Name: name}
 	if s.Live != nil {
 		p.Usage, p.Known = s.Live.Usage(name)
-		p.Used, p.From = ago(s.now(), p.Usage.Last), s.Live.Source()
+		p.Used, p.From = s.usedOf(name, s.now()), s.Live.Source()
 	}
 	s.render(w, http.StatusOK, "delete", p)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"pillion/creds"
@@ -69,16 +70,16 @@ func (s *Server) handleForm(w http.ResponseWriter, r *http.Request, session *Ses
 	case "accept":
 		f.Values["host_key"] = r.PostForm.Get("scanned")
 		s.renderForm(w, session, http.StatusOK, f, func(p *formPage) {
-			p.Notes = append(p.Notes, "The host keys are in the form. They count once you save.")
+			p.Notes = append(p.Notes, []string{"The host keys are in the form. They count once you save."})
 		})
 	default:
 		s.save(w, r, session, f)
 	}
 }
 
-// fillIn applies a preset to what is in the form: what is typed stays.
+// fillIn applies a preset to what is in the form: what it says nothing of stays.
 func (s *Server) fillIn(w http.ResponseWriter, session *Session, f *form, name string) {
-	c, _ := f.credential()
+	f.Preset = name
 	wrong := func(field, problem string) {
 		s.renderForm(w, session, http.StatusUnprocessableEntity, f, func(p *formPage) {
 			p.problems([]creds.FieldError{{Field: field, Problem: problem}})
@@ -87,40 +88,73 @@ func (s *Server) fillIn(w http.ResponseWriter, session *Session, f *form, name s
 	preset, err := creds.FindPreset(name)
 	switch {
 	case err != nil:
-		wrong("preset", "choose a tool to fill in for")
+		wrong("preset", "needs a tool")
 		return
 	case f.Protocol != creds.HTTPS || f.URL == "":
 		wrong("url", "is needed before the rest can be filled in")
 		return
 	}
-	if types, err := preset.Types(f.URL); err == nil && !slices.Contains(types, c.Authorization) {
-		c.Authorization = "" // the tool's own choice
+	filled := &creds.Credential{Name: f.Name, Version: f.Version, Protocol: creds.HTTPS, URL: f.URL, Authorization: f.Authorization}
+	types, err := preset.Types(f.URL)
+	if !slices.Contains(types, f.Authorization) {
+		filled.Authorization = "" // the tool's own choice
 	}
-	filled := &creds.Credential{Name: c.Name, Version: c.Version, Protocol: creds.HTTPS, URL: c.URL, Authorization: c.Authorization}
-	note, err := preset.Apply(filled)
+	var left creds.Left
+	if err == nil {
+		left, err = preset.Apply(filled)
+	}
 	if err != nil {
-		wrong("url", err.Error())
+		wrong("url", strings.TrimPrefix(err.Error(), "applying the preset "+name+": the instance URL "))
 		return
 	}
-	into := formOf(filled, f.Stored)
-	into.Headers = f.Headers
+	into := f.filled(filled, left.Headers)
+	s.renderForm(w, session, http.StatusOK, into, func(p *formPage) {
+		if !filled.LoginTemplate.IsZero() {
+			p.template = filled.LoginTemplate.Reveal() // a preset's own: it holds no secret
+		}
+		p.Notes = append(p.Notes, presetNotes(preset, types, f.Authorization, filled.Authorization, left.Note))
+	})
+}
+
+// filled is f with what a preset has set, and rows for the headers that it asks for.
+func (f *form) filled(by *creds.Credential, headers []string) *form {
+	into := formOf(by, f.Stored)
+	into.Preset, into.Hostname, into.Headers = f.Preset, f.Hostname, f.Headers
+	for _, name := range headers {
+		if !slices.ContainsFunc(f.Headers, func(h headerRow) bool { return strings.EqualFold(h.Name, name) }) {
+			into.Headers = append(into.Headers, headerRow{Name: name})
+		}
+	}
 	for _, field := range fields() {
 		if field.secret == nil && into.Values[field.name] == "" {
 			into.Values[field.name] = f.Values[field.name]
 		}
 	}
-	into.Hostname = f.Hostname
-	template := ""
-	if !filled.LoginTemplate.IsZero() {
-		template = filled.LoginTemplate.Reveal() // a preset's own: it holds no secret
+	return into
+}
+
+// presetNotes says what was filled in, what is left to give, and which other types
+// the tool has.
+func presetNotes(preset creds.Preset, types []creds.AuthorizationType, was, is creds.AuthorizationType, note string) []string {
+	words := func(t creds.AuthorizationType) string { return typeWords(creds.HTTPS, t) }
+	first := "Filled in for " + preset.Tool + ": " + words(is) + "."
+	if was != is {
+		first = preset.Tool + " has no “" + words(was) + "” there. " + first
 	}
-	s.renderForm(w, session, http.StatusOK, into, func(p *formPage) {
-		p.template = template
-		p.Notes = append(p.Notes, "Filled in for "+preset.Tool+": "+typeWords(creds.HTTPS, filled.Authorization)+".")
-		if note != "" {
-			p.Notes = append(p.Notes, sentence(note))
+	out := []string{first + " Nothing is saved yet."}
+	if note != "" {
+		out = append(out, sentence(note))
+	}
+	var others []string
+	for _, t := range types {
+		if t != is {
+			others = append(others, words(t))
 		}
-	})
+	}
+	if len(others) > 0 {
+		out = append(out, "It also has: "+strings.Join(others, "; ")+". For one of these, choose the type and fill in again.")
+	}
+	return out
 }
 
 // save stores the form, and goes to a page that can be reloaded.

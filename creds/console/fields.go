@@ -79,7 +79,7 @@ func fields() []field {
 			hint:   `The request that returns a token, as JSON: {"json": {"user": "{{username}}", "pass": "{{password}}"}, "token": "/token"}`,
 			secret: func(c *creds.Credential) *creds.Secret { return &c.LoginTemplate }},
 		{name: "header_prefix", label: "Header prefix", input: "text", uses: "bearer " + fetched, optional: "bearer " + fetched,
-			hint: "What stands before the token. With = at its end there is no space between them.",
+			hint: "The word that is sent before the token. Where it ends in = no space comes between them.",
 			get:  prefixOf, set: setPrefix},
 
 		more(hinted(text("header_name", "Header", "bearer "+fetched, "bearer "+fetched, func(c *creds.Credential) *string { return &c.HeaderName }),

@@ -25,6 +25,7 @@ type form struct {
 	Headers       []headerRow
 	Stored        []string // names of secrets that are stored
 	Removed       []string // of these, the ones to take away
+	Preset        string   // that was filled in last
 
 	secrets  map[string]creds.Secret // that were typed
 	problems []creds.FieldError      // of the reading

@@ -19,7 +19,7 @@ type formPage struct {
 	Examples []option
 	Presets  []creds.Preset
 	Errors   []errorView
-	Notes    []string
+	Notes    [][]string // each in lines
 	Saved    bool
 	Conflict *conflictView
 	Scan     *scanView
@@ -99,6 +99,7 @@ func (p *formPage) problems(problems []creds.FieldError) {
 	for _, problem := range problems {
 		id, label := p.place(problem.Field)
 		problem.Problem = strings.Replace(problem.Problem, " by authorization type "+string(p.Form.Authorization), "", 1) // the form says which
+		problem.Problem = wordsOfForm.Replace(problem.Problem)
 		p.Errors = append(p.Errors, errorView{id, label, problem.Problem})
 		if p.byField[problem.Field] != "" {
 			p.byField[problem.Field] += "; "
@@ -107,8 +108,12 @@ func (p *formPage) problems(problems []creds.FieldError) {
 	}
 }
 
+// wordsOfForm puts what a field is called on the page where a problem has the name
+// that it has in an import file.
+var wordsOfForm = strings.NewReplacer("private_key", "private key", " (api_key_header)", "", " (api_key_query)", "", "token_lifetime", "Life of a token")
+
 // ownFields are those with a form of their own, above the table's.
-var ownFields = []string{"name", partParameter, "protocol", "url", "preset", "authorization"}
+var ownFields = []string{"name", partParameter, "protocol", "url", "authorization", "preset"}
 
 func orderOf(name string) int {
 	if i := slices.Index(ownFields, name); i >= 0 {

@@ -66,13 +66,13 @@ type TokenState struct {
 
 // Live knows of requests. It is safe for concurrent use.
 type Live interface {
-	// Source says whose requests they are: "this process, since 08:12".
+	// Source says whose requests they are: "requests through this pillion since 08:12".
 	Source() string
-	// Usage returns who used a credential lately; false where nobody counts.
+	// Usage returns who used a credential lately; false while nobody can tell.
 	Usage(name string) (Usage, bool)
-	// Requests returns the last n, the newest first.
+	// Requests returns the last n, the newest first; nil where single ones are not kept.
 	Requests(n int) []Request
-	// Minutes returns the last 60 minutes, the present one last.
+	// Minutes returns the last 60 minutes, the present one last; nil while nobody can tell.
 	Minutes() []Minute
 }
 

@@ -41,6 +41,7 @@ type listPage struct {
 	Previous string
 	Next     string
 	Source   string // whose requests "last used" is about; "" where nobody counts
+	Silent   bool   // who counts does not answer
 }
 
 type row struct {
@@ -48,9 +49,7 @@ type row struct {
 	Prefix                    string // where it lies, if there are several parts
 	Edit, Delete              string // addresses
 	Chip                      chip
-	Used                      string
-	UsedAt, Refreshed, Until  time.Time
-	Now                       time.Time
+	Used, Refreshed, Expires  moment
 
 	of entry
 }
@@ -90,7 +89,8 @@ func (s *Server) showList(w http.ResponseWriter, r *http.Request, session *Sessi
 	s.fillStates(r.Context(), p.Rows)
 	p.columns()
 	if s.Live != nil {
-		p.Source = s.Live.Source()
+		_, known := s.Live.Usage("")
+		p.Source, p.Silent = s.Live.Source(), !known
 	}
 	s.render(w, http.StatusOK, "list", p)
 }
@@ -131,31 +131,38 @@ func (s *Server) rowsOf(session *Session, list []entry) []row {
 	for _, c := range list {
 		one := row{
 			Name: c.Name, Protocol: strings.ToUpper(string(c.Protocol)), URL: c.URL, Type: typeWords(c.Protocol, c.Authorization),
-			Now: now, Used: "not known", of: c,
+			Used: s.usedOf(c.Name, now), of: c,
 			Edit: session.addressIn(c.part, c.Name, "", nil), Delete: session.addressIn(c.part, c.Name, "/delete", nil),
 		}
 		if session.Several() {
 			one.Prefix = c.part.Label()
-		}
-		if s.Live != nil {
-			if usage, ok := s.Live.Usage(c.Name); ok {
-				one.UsedAt, one.Used = usage.Last, ago(now, usage.Last)
-			}
 		}
 		rows = append(rows, one)
 	}
 	return rows
 }
 
+// usedOf is when a credential was used last, as far as somebody counts.
+func (s *Server) usedOf(name string, now time.Time) moment {
+	if s.Live != nil {
+		if usage, ok := s.Live.Usage(name); ok {
+			return past(now, usage.Last, "not seen")
+		}
+	}
+	return moment{Words: notKnown}
+}
+
 // fillStates asks how the tokens of the rows stand.
 func (s *Server) fillStates(ctx context.Context, rows []row) {
+	now := s.now()
 	entries := make([]entry, len(rows))
 	for i, r := range rows {
 		entries[i] = r.of
 	}
 	states := s.states(ctx, entries)
 	for i := range rows {
-		rows[i].Chip, rows[i].Refreshed, rows[i].Until = chipOf(rows[i].of.Credential, states[i]), states[i].Refreshed, states[i].Expires
+		c := rows[i].of.Credential
+		rows[i].Chip, rows[i].Refreshed, rows[i].Expires = chipOf(c, states[i]), refreshOf(c, states[i], now), expiryOf(c, states[i], now)
 	}
 }
 
@@ -198,7 +205,9 @@ func sortRows(rows []row, by string) {
 		case "state":
 			order = cmp.Compare(a.Chip.Text, b.Chip.Text)
 		case "used":
-			order = b.UsedAt.Compare(a.UsedAt)
+			order = b.Used.At.Compare(a.Used.At)
+		case "protocol":
+			order = cmp.Compare(a.Protocol, b.Protocol)
 		case "name":
 			order = cmp.Compare(a.Name, b.Name)
 		case "prefix":
@@ -245,7 +254,7 @@ func (p *listPage) Wide() int { return len(p.Columns) + 1 }
 
 func (p *listPage) columns() {
 	all := []column{
-		{Name: "name", Label: "Name"}, {Name: "url", Label: "Instance URL"}, {Name: "type", Label: "Authorization type"},
+		{Name: "name", Label: "Name"}, {Name: "protocol", Label: "Protocol"}, {Name: "url", Label: "Instance URL"}, {Name: "type", Label: "Authorization type"},
 		{Name: "state", Label: "State"}, {Name: "used", Label: "Last used"}, {Label: "Last refresh"}, {Label: "Expires"},
 	}
 	if p.Session.Several() {

@@ -17,10 +17,11 @@ const (
 
 type livePage struct {
 	page
-	Known    bool
+	Counted  bool // somebody counts requests
 	Source   string
+	Kept     bool // and keeps single ones
 	Requests []Request
-	Plots    []plot
+	Plots    []plot // none while nobody can tell
 	Tokens   []tokenLeft
 }
 
@@ -39,8 +40,11 @@ func (s *Server) live(w http.ResponseWriter, r *http.Request, session *Session) 
 	p := &livePage{page: s.pageOf(session, "Live")}
 	p.Here = "live"
 	if s.Live != nil {
-		p.Known, p.Source, p.Requests = true, s.Live.Source(), s.Live.Requests(shownRequests)
-		p.Plots = plots(s.Live.Minutes())
+		p.Counted, p.Source, p.Requests = true, s.Live.Source(), s.Live.Requests(shownRequests)
+		p.Kept = p.Requests != nil
+		if minutes := s.Live.Minutes(); minutes != nil {
+			p.Plots = plots(minutes)
+		}
 	}
 	if s.Grants != nil {
 		inv, err := session.inventory(r.Context())
@@ -62,7 +66,7 @@ func (s *Server) tokensLeft(ctx context.Context, session *Session, all []entry) 
 			continue
 		}
 		left := min(max(state.Expires.Sub(now), 0), time.Hour)
-		out = append(out, tokenLeft{c.Name, session.addressIn(c.part, c.Name, "", nil), chipOf(c.Credential, state), state.Expires, ago(now, state.Expires), int(left * plotWidth / time.Hour)})
+		out = append(out, tokenLeft{c.Name, session.addressIn(c.part, c.Name, "", nil), chipOf(c.Credential, state), state.Expires, until(now, state.Expires), int(left * plotWidth / time.Hour)})
 	}
 	slices.SortFunc(out, func(a, b tokenLeft) int { return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.Name, b.Name)) })
 	return out[:min(len(out), shownTokens)]

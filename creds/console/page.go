@@ -6,6 +6,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,11 +43,23 @@ func parseTemplates(names ...string) map[string]*template.Template {
 	out := map[string]*template.Template{}
 	for _, name := range names {
 		t := template.New("layout.html").Funcs(template.FuncMap{
-			"ago": ago, "stamp": stamp, "count": countWords, "typeWords": typeWords, "fieldID": fieldID, "capital": capital,
+			"stamp": stamp, "count": countWords, "capital": capital, "breakable": breakable,
 		})
 		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return out
+}
+
+// breakable lets a URL be broken where people would: after a slash, before a dot.
+func breakable(url string) template.HTML {
+	text := template.HTMLEscapeString(url)
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "", text
+	} else {
+		scheme += "://"
+	}
+	return template.HTML(scheme + strings.NewReplacer("/", "/<wbr>", ".", "<wbr>.").Replace(strings.TrimSuffix(rest, "/")) + text[len(strings.TrimSuffix(text, "/")):]) //nolint:gosec // escaped above
 }
 
 // stamp is a time in full, for a tooltip.

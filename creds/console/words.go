@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"time"
 
 	"pillion/creds"
@@ -63,7 +62,7 @@ func examples() []option {
 type chip struct{ Class, Text, Detail string }
 
 func chipOf(c *creds.Credential, state TokenState) chip {
-	if c.Protocol == creds.SFTP || !isFetched(c.Authorization) {
+	if !hasFetched(c) {
 		return chip{"plain", "Ready", ""}
 	}
 	switch state.Condition {
@@ -84,24 +83,65 @@ func chipOf(c *creds.Credential, state TokenState) chip {
 	return chip{"plain", "Not known yet", state.Detail}
 }
 
-// isFetched reports whether a type has a token that is fetched.
-func isFetched(t creds.AuthorizationType) bool {
+// hasFetched reports whether a credential has a token that is fetched.
+func hasFetched(c *creds.Credential) bool {
 	f, _ := fieldNamed("access_token_url")
-	return f.belongs(string(t))
+	return f.belongs(use(c.Protocol, c.Authorization))
 }
 
-// ago is a time as people say it, beside what a tooltip shows exactly.
+// moment is something that has a time, as people say it.
+type moment struct {
+	At    time.Time // zero: Words stand for themselves
+	Words string
+}
+
+const (
+	notKnown = "not known"
+	noMoment = "–" // there can be none
+)
+
+// past is a moment that has been; otherwise stands for one that is not known of.
+func past(now, t time.Time, otherwise string) moment {
+	if t.IsZero() {
+		return moment{Words: otherwise}
+	}
+	return moment{t, ago(now, t)}
+}
+
+// refreshOf and expiryOf are what a list and a form tell of a token.
+func refreshOf(c *creds.Credential, state TokenState, now time.Time) moment {
+	if !hasFetched(c) {
+		return moment{Words: noMoment}
+	}
+	return past(now, state.Refreshed, notKnown)
+}
+
+func expiryOf(c *creds.Credential, state TokenState, now time.Time) moment {
+	switch {
+	case !hasFetched(c):
+		return moment{Words: noMoment}
+	case !state.Expires.IsZero():
+		return moment{state.Expires, until(now, state.Expires)}
+	case state.Condition == Good:
+		return moment{Words: "no end known"}
+	}
+	return moment{Words: notKnown}
+}
+
+// ago is a time that has been, as people say it.
 func ago(now, t time.Time) string {
-	switch d := now.Sub(t); {
-	case t.IsZero():
-		return "–"
-	case d < 0:
-		return "in " + span(-d)
-	case d < 10*time.Second:
-		return "just now"
-	default:
+	if d := now.Sub(t); d >= 10*time.Second {
 		return span(d) + " ago"
 	}
+	return "just now"
+}
+
+// until is a time to come.
+func until(now, t time.Time) string {
+	if d := t.Sub(now); d > 0 {
+		return "in " + span(d)
+	}
+	return "expired " + ago(now, t)
 }
 
 func span(d time.Duration) string {
@@ -109,11 +149,9 @@ func span(d time.Duration) string {
 		of   time.Duration
 		name string
 	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
-		if n := int(d / unit.of); n == 1 {
-			return "1 " + unit.name
-		} else if n > 1 {
-			return fmt.Sprintf("%d %ss", n, unit.name)
+		if n := int(d / unit.of); n > 0 {
+			return countWords(n, unit.name)
 		}
 	}
-	return fmt.Sprintf("%d seconds", int(d/time.Second))
+	return countWords(int(d/time.Second), "second")
 }
