@@ -92,7 +92,7 @@ func defaultConfig() *config {
 		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
 		SFTP:      sftpConfig{Listen: "127.0.0.1:2022"},
 		Metrics:   metricsConfig{Listen: "127.0.0.1:9180"},
-		Console:   consoleConfig{Listen: off},
+		Console:   consoleConfig{Listen: off, Session: consoleSessionConfig{Idle: time.Hour, Absolute: 8 * time.Hour}},
 		Refresher: refresherConfig{Enabled: "auto"},
 		Upstream:  upstreamConfig{Private: true},
 		Drain:     20 * time.Second,

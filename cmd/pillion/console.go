@@ -44,7 +44,7 @@ func (d *daemon) openConsole() error {
 	}
 	s := &consoleServer{}
 	s.page = &console.Server{
-		URL: c.Console.address(listener.Addr()), SessionKey: key,
+		URL: c.Console.address(listener.Addr()), SessionKey: key, SessionTime: c.Console.Session.Absolute, IdleTime: c.Console.Session.Idle,
 		Grants: consoleGrants{d}, ScanHostKeys: d.scanHostKeys,
 		Changed: d.consoleChanged, Audit: d.auditConsole,
 	}

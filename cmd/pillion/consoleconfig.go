@@ -7,16 +7,40 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 )
 
 // consoleConfig is the section console.
 type consoleConfig struct {
-	Listen         string           `yaml:"listen"`
-	URL            string           `yaml:"url"`
-	SessionKeyFile string           `yaml:"session_key_file"`
-	TLS            consoleTLSConfig `yaml:"tls"`
-	BehindTLS      bool             `yaml:"behind_tls"`
-	Prometheus     string           `yaml:"prometheus"`
+	Listen         string               `yaml:"listen"`
+	URL            string               `yaml:"url"`
+	Session        consoleSessionConfig `yaml:"session"`
+	SessionKeyFile string               `yaml:"session_key_file"`
+	TLS            consoleTLSConfig     `yaml:"tls"`
+	BehindTLS      bool                 `yaml:"behind_tls"`
+	Prometheus     string               `yaml:"prometheus"`
+}
+
+// consoleSessionConfig is when a login ends.
+type consoleSessionConfig struct {
+	Idle     time.Duration `yaml:"idle"`     // without a click
+	Absolute time.Duration `yaml:"absolute"` // in any case
+}
+
+const (
+	minSessionTime = time.Minute
+	maxSessionTime = 30 * 24 * time.Hour
+)
+
+func (s *consoleSessionConfig) check(d *document) {
+	for _, key := range []struct {
+		name  string
+		value time.Duration
+	}{{"console.session.idle", s.Idle}, {"console.session.absolute", s.Absolute}} {
+		if key.value < minSessionTime || key.value > maxSessionTime {
+			d.add(key.name, "must be between 1m and 720h (30 days)")
+		}
+	}
 }
 
 type consoleTLSConfig struct {
@@ -46,6 +70,7 @@ func (c *config) checkConsole(d *document) {
 	if listens && !isLoopback(host) && !k.byTLS() {
 		d.add("console.listen", "%s is not a loopback address, and passwords would pass in the clear: configure console.tls, or say behind_tls: true where something in front of it ends TLS", k.Listen)
 	}
+	k.Session.check(d)
 	if k.Prometheus != "" {
 		if u, err := url.Parse(k.Prometheus); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			d.add("console.prometheus", "must be the URL of a Prometheus, such as http://prometheus.example:9090")

@@ -227,7 +227,7 @@ func attackConflict(t *testing.T) {
 	r.save(theirs)
 	form := []string{"protocol", "https", "url", "https://jira.example/", "authorization", "basic", "username", "mine"}
 	a := r.post("/credentials/jira", append([]string{"version", "1"}, form...)...).
-		want(t, http.StatusConflict, "changed this credential meanwhile", "<td>theirs</td><td>mine</td>", "Take theirs", "Write mine over it", `name="version" value="2"`, `value="mine"`)
+		want(t, http.StatusConflict, "changed this credential meanwhile", `<td data-label="Stored now">theirs</td><td data-label="Yours">mine</td>`, "Take theirs", "Write mine over it", `name="version" value="2"`, `value="mine"`)
 	if strings.Contains(a.body, "are not kept") || r.stored("jira").Username != "theirs" {
 		t.Error("the stale edit was stored, or secrets are said to be lost")
 	}

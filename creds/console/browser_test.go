@@ -122,6 +122,17 @@ func eval[T any](b *tab, expression string) T {
 	return value
 }
 
+// await waits in the page until an expression, or what it promises, is true.
+func (b *tab) await(expression string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	loop := `(async () => { while (!await (` + expression + `)) await new Promise(again => setTimeout(again, 20)); return true })()`
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](loop, chromedp.EvalAwaitPromise)); err != nil {
+		b.t.Fatalf("waiting for %s: %v", expression, err)
+	}
+}
+
 func (b *tab) scripts(on bool) {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on}); err != nil {
@@ -139,33 +150,48 @@ func (b *tab) look(width int64, scheme string) {
 	}
 }
 
-// looks are how people look at a page.
+// looks are how people look at a page. What follows from its structure and its width
+// axe-core looks for once; what follows from colours, in the other scheme too.
 var looks = []struct {
-	width  int64
-	scheme string
-}{{1280, "light"}, {1280, "dark"}, {360, "dark"}, {360, "light"}}
+	width   int64
+	scheme  string
+	colours bool
+}{{1280, "light", false}, {1280, "dark", true}, {360, "dark", false}, {360, "light", true}}
 
 // examine has axe-core look at what the browser shows, wants nothing to be wider than
 // the window, and takes pictures: narrow and wide, light and dark.
 func (b *tab) examine(name string) {
 	b.t.Helper()
+	for _, width := range []int64{320, 700, 1130} {
+		b.look(width, "light")
+		b.fits(name, width)
+	}
 	for _, how := range looks {
 		b.look(how.width, how.scheme)
-		if overflow := eval[int](b, `document.documentElement.scrollWidth - innerWidth`); overflow > 0 {
-			b.t.Errorf("%s is %d px too wide at %d", name, overflow, how.width)
-		}
-		b.accessible(fmt.Sprintf("%s, %d %s", name, how.width, how.scheme))
+		b.fits(name, how.width)
+		b.accessible(fmt.Sprintf("%s, %d %s", name, how.width, how.scheme), how.colours)
+	}
+	b.pictures(name)
+}
+
+func (b *tab) fits(name string, width int64) {
+	b.t.Helper()
+	if overflow := eval[int](b, `document.documentElement.scrollWidth - innerWidth`); overflow > 0 {
+		b.t.Errorf("%s is %d px too wide at %d", name, overflow, width)
+	}
+}
+
+func (b *tab) pictures(name string) {
+	b.t.Helper()
+	for _, how := range looks {
+		b.look(how.width, how.scheme)
 		b.picture(fmt.Sprintf("%s-%d-%s", name, how.width, how.scheme))
 	}
 	b.look(1280, "light")
 }
 
-var axeTook, picTook time.Duration
-
 func (b *tab) picture(name string) {
 	b.t.Helper()
-	begin := time.Now()
-	defer func() { picTook += time.Since(begin) }()
 	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		b.t.Fatal(err)
@@ -175,15 +201,18 @@ func (b *tab) picture(name string) {
 	}
 }
 
-// accessible wants nothing that axe-core finds, best practice included.
-func (b *tab) accessible(name string) {
+// accessible wants nothing that axe-core finds, best practice included; of colours
+// alone where the rest was looked for.
+func (b *tab) accessible(name string, colours bool) {
 	b.t.Helper()
 	if !eval[bool](b, `typeof axe === "object"`) {
 		_ = eval[bool](b, b.axe+"; true")
 	}
-	begin := time.Now()
-	defer func() { axeTook += time.Since(begin) }()
-	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+	rules := `["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]`
+	if colours {
+		rules = `{type: "rule", values: ["color-contrast", "link-in-text-block"]}`
+	}
+	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"], runOnly: `+rules+`})
 		.then(r => JSON.stringify(r.violations.map(v => ({id: v.id, help: v.help, nodes: v.nodes.map(n => n.html.slice(0, 200) + " " + n.failureSummary)}))))`)
 	var violations []struct {
 		ID, Help string
@@ -226,6 +255,7 @@ func exampleStore(r *rig, grants *knownGrants) {
 // Every page and state: no violation of WCAG 2.2 AA, no line in the browser's
 // console, nothing wider than its window; and pictures for people to look at.
 func TestPagesInChromium(t *testing.T) {
+	t.Parallel()
 	grants := &knownGrants{report: Report{true, []string{"asking https://login.itsm.example/token for a token", "a token came after 84ms: 43 characters, fingerprint 1f2e3d4c5b6a", "HEAD https://itsm.example/ was answered 200 OK after 31ms"}}}
 	r := newRig(t, func(s *Server) {
 		s.Grants, s.Live = grants, knownLive{time.Now()}
@@ -240,7 +270,7 @@ func TestPagesInChromium(t *testing.T) {
 	b.examine("list")
 	b.open("/new")
 	b.examine("form-basic")
-	for _, kind := range []string{"bearer", "oauth2-client-credentials", "oauth2-authorization-code", "login"} {
+	for _, kind := range []string{"none", "bearer", "oauth2-client-credentials", "oauth2-authorization-code", "api-key", "oauth2-password", "login"} {
 		b.fill("authorization", kind)
 		b.examine("form-" + kind)
 	}
@@ -257,6 +287,16 @@ func TestPagesInChromium(t *testing.T) {
 	b.press(`button[value="scan"]`)
 	b.wantText("Accept this key")
 	b.examine("form-scan")
+	b.press(`button[value="accept"]`)
+	b.wantText("The host keys are in the form")
+	b.examine("form-scanned")
+	b.open("/new")
+	b.fill("url", "https://api.4me.com/")
+	b.fill("authorization", "oauth2-client-credentials")
+	b.fill("preset", "4me")
+	b.press(`button[value="preset"]`)
+	b.wantText("Filled in for 4me", "X-4me-Account", "It also has")
+	b.examine("form-preset")
 	for _, name := range []string{"servicenow", "jira", "itsm", "files"} {
 		b.open("/credentials/" + name)
 		_ = eval[bool](b, `for (const d of document.querySelectorAll("details")) d.open = true; true`)
@@ -289,11 +329,15 @@ func TestPagesInChromium(t *testing.T) {
 	for i := range 60 {
 		r.save(&creds.Credential{Name: fmt.Sprintf("many-%02d", i), Protocol: creds.HTTPS, URL: fmt.Sprintf("https://many-%02d.example/", i), Authorization: creds.None})
 	}
+	r.save(&creds.Credential{Name: strings.Repeat("long-name-", 6) + "end", Protocol: creds.HTTPS, URL: "https://" + strings.Repeat("very-long-host-name.", 8) + "example/with/a/path/" + strings.Repeat("x", 60) + "/", Authorization: creds.None})
+	b.open("/?q=long&sort=-name")
+	b.examine("list-extreme")
 	b.open("/?sort=-name")
 	b.examine("list-long")
+	b.open("/?q=nothing-like-it")
+	b.examine("list-no-match")
 	b.press("header button")
 	b.examine("login")
-	t.Log("took", axeTook, picTook)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, problem := range b.problems {

@@ -25,6 +25,8 @@ type Server struct {
 	SessionKey []byte
 	// SessionTime is how long a login lasts, at most. If 0, 8 hours.
 	SessionTime time.Duration
+	// IdleTime is how long it lasts without a click. If 0, an hour.
+	IdleTime time.Duration
 
 	// Grants does what needs a secret: consents, refreshes and tests. If nil, the
 	// page says that it cannot.
@@ -60,7 +62,10 @@ type Action struct {
 // callbackPath ends the one redirect URL of all consents.
 const callbackPath = "/connect/callback"
 
-const defaultSessionTime = 8 * time.Hour
+const (
+	defaultSessionTime = 8 * time.Hour
+	defaultIdleTime    = time.Hour
+)
 
 // RedirectURL is what people register at a provider.
 func (s *Server) RedirectURL() string { return s.URL + callbackPath }
@@ -94,6 +99,13 @@ func (s *Server) sessionTime() time.Duration {
 		return defaultSessionTime
 	}
 	return s.SessionTime
+}
+
+func (s *Server) idleTime() time.Duration {
+	if s.IdleTime == 0 {
+		return defaultIdleTime
+	}
+	return s.IdleTime
 }
 
 func (s *Server) audit(a Action) {

@@ -18,10 +18,15 @@ type page struct {
 	Title   string
 	Session *Session // nil: nobody is logged in
 	Here    string   // which entry of the menu is this one
+	Left    int      // seconds of the session
 }
 
 func (s *Server) pageOf(session *Session, title string) page {
-	return page{Title: title, Session: session}
+	p := page{Title: title, Session: session}
+	if session != nil {
+		p.Left = s.leftOf(session, s.now()).Seconds
+	}
+	return p
 }
 
 // Style and Script are the addresses of the assets.

@@ -21,6 +21,7 @@ func (s *Server) routes() http.Handler {
 				s.askForLogin(w, r, err)
 				return
 			}
+			s.setSession(w, session.Person, session.id)
 			if !session.choose(r.Context(), r.URL.Query(), r.PathValue("name")) {
 				session.At = session.Parts[0]
 				s.fail(w, session, http.StatusNotFound, "There is no such part of the store", "The address names a prefix that this page does not show.")
@@ -29,6 +30,8 @@ func (s *Server) routes() http.Handler {
 			handle(w, r, session)
 		})
 	}
+	mux.HandleFunc("GET /session", s.showSession)
+	inside("POST /session", s.stay)
 	inside("POST /logout", s.logOut)
 	inside("GET /{$}", s.showList)
 	inside("GET /new", s.showNew)

@@ -55,3 +55,48 @@ for (const link of document.querySelectorAll('.errors a[href^="#"]')) {
     field.focus();
   });
 }
+
+// A session ends without a click. Two minutes before, the page says so, and that what
+// is typed stays: a login in another tab is one in this tab too.
+if (document.body.dataset.left) {
+  const warning = 120;
+  let end = Date.now() + document.body.dataset.left * 1000;
+  const box = document.createElement('div');
+  box.className = 'ending';
+  box.hidden = true;
+  const text = document.createElement('p');
+  text.setAttribute('role', 'alert');
+  const stay = document.createElement('button');
+  stay.type = 'button';
+  stay.textContent = 'Stay logged in';
+  box.append(text, stay);
+  document.querySelector('header.top').after(box);
+
+  const say = (words, button) => {
+    if (text.textContent !== words) text.textContent = words;
+    stay.hidden = !button;
+    box.hidden = words === '';
+  };
+  const ask = async (method) => {
+    try {
+      const answer = await fetch('/session', { method, redirect: 'error' });
+      if (answer.status === 401) {
+        say('Your session has ended, and nothing was lost: log in again in another tab, then go on here.', false);
+        return;
+      }
+      const left = await answer.json();
+      end = Date.now() + left.seconds * 1000;
+      if (left.seconds > warning) say('', false);
+      else if (left.extends) say('Your session ends in less than two minutes.', true);
+      else say('Your session ends in less than two minutes: save what you typed.', false);
+    } catch { /* not reached: it is asked again */ }
+  };
+  stay.addEventListener('click', () => ask('POST'));
+  let asked = 0;
+  setInterval(() => {
+    const left = (end - Date.now()) / 1000;
+    if (left > warning || Date.now() - asked < 15000) return;
+    asked = Date.now();
+    ask('GET');
+  }, 1000);
+}

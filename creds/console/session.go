@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"pillion/creds"
@@ -17,7 +19,8 @@ type Session struct {
 	Parts []Part
 	At    Part
 
-	id string
+	id   string
+	seen time.Time // before this request
 }
 
 // sessionCookie is what the sealed cookie holds: everything, so that any replica
@@ -27,6 +30,7 @@ type sessionCookie struct {
 	Who     string    `json:"who"`
 	Token   string    `json:"token,omitempty"`
 	Expires time.Time `json:"expires"`
+	Seen    time.Time `json:"seen"` // the last request: idle sessions end
 	Own     bool      `json:"own,omitempty"`
 }
 
@@ -52,6 +56,8 @@ func (s *Server) setCookie(w http.ResponseWriter, name, value string, expires ti
 		cookie.Expires = expires
 		cookie.MaxAge = max(1, int(expires.Sub(s.now()).Seconds()))
 	}
+	others := w.Header()["Set-Cookie"]
+	w.Header()["Set-Cookie"] = slices.DeleteFunc(others, func(set string) bool { return strings.HasPrefix(set, cookie.Name+"=") }) // the last word counts
 	http.SetCookie(w, cookie)
 }
 
@@ -64,7 +70,12 @@ func (s *Server) startSession(w http.ResponseWriter, p Person) {
 	if end := s.now().Add(s.sessionTime()); p.Expires.IsZero() || p.Expires.After(end) {
 		p.Expires = end
 	}
-	sealed := s.sealer.seal(cookieSession, sessionCookie{newID(), p.Who, p.Token.Reveal(), p.Expires, p.Own})
+	s.setSession(w, p, newID())
+}
+
+// setSession sends the cookie that says that a session was used now.
+func (s *Server) setSession(w http.ResponseWriter, p Person, id string) {
+	sealed := s.sealer.seal(cookieSession, sessionCookie{id, p.Who, p.Token.Reveal(), p.Expires, s.now(), p.Own})
 	s.setCookie(w, cookieSession, sealed, p.Expires)
 }
 
@@ -78,7 +89,7 @@ func (s *Server) session(r *http.Request) (*Session, error) {
 	if s.sealer.open(cookieSession, cookie.Value, &held) != nil {
 		return nil, errSessionEnded
 	}
-	if !s.now().Before(held.Expires) || s.used.has(held.ID) {
+	if now := s.now(); !now.Before(held.Expires) || !now.Before(held.Seen.Add(s.idleTime())) || s.used.has(held.ID) {
 		return nil, errSessionEnded
 	}
 	person := Person{Who: held.Who, Token: creds.NewSecret(held.Token), Expires: held.Expires, Own: held.Own}
@@ -86,7 +97,7 @@ func (s *Server) session(r *http.Request) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Session{Person: person, Parts: parts, id: held.ID}, nil
+	return &Session{Person: person, Parts: parts, id: held.ID, seen: held.Seen}, nil
 }
 
 // did is the line for the audit of something that was done to a credential.

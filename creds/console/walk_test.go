@@ -14,6 +14,7 @@ import (
 // What an administrator does, from the empty list on, in a real browser: with
 // scripts, and then all of it again without.
 func TestWalkInChromium(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(s *Server) { s.Grants = &knownGrants{} })
 	b := newTab(t, r)
 	for _, scripts := range []bool{true, false} {
@@ -49,13 +50,23 @@ func (b *tab) choose(id, value string) {
 
 const saveButton = `.buttons button[value="save"]`
 
+// withoutScripts takes pictures of what TestPagesInChromium has with scripts.
+func (b *tab) withoutScripts(scripts bool, name string) {
+	b.t.Helper()
+	if !scripts {
+		b.pictures("noscript-" + name)
+	}
+}
+
 func (b *tab) walk(scripts bool) {
 	b.open("/")
 	b.wantText("No credentials yet")
+	b.withoutScripts(scripts, "list-empty")
 	b.press(".head .button")
 	// Nothing filled in: the box of errors leads to each field.
 	b.press(saveButton)
 	b.wantText("4 things are wrong, and nothing is saved", "Name is required", "Username is required", "Password is required")
+	b.withoutScripts(scripts, "form-errors")
 	b.press2(`.errors a[href="#f-name"]`)
 	if at := b.focused(scripts); scripts && at != "f-name" {
 		b.t.Errorf("the link of the error leads to %q", at)
@@ -80,6 +91,7 @@ func (b *tab) walk(scripts bool) {
 		for field, value := range values {
 			b.fill(field, strings.Replace(value, "canary", canary.Reveal(), 1))
 		}
+		b.withoutScripts(scripts, "form-"+kind)
 		b.press(saveButton)
 		b.wantText(kind + " is saved")
 	}
@@ -93,8 +105,10 @@ func (b *tab) walk(scripts bool) {
 	b.fill("host_key", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJ3JzHu4Ua3dAtgNbR/9QVAjqIVLCUUt/O2Nxl9gKM8")
 	b.fill("username", "upload")
 	b.fill("password", credstest.Canary("walk-files").Reveal())
+	b.withoutScripts(scripts, "form-sftp")
 	b.press(saveButton)
 	b.wantText("files is saved", "6 credentials", "sftp://files.example:22/")
+	b.pictures(map[bool]string{true: "list-saved", false: "noscript-list-saved"}[scripts])
 
 	// An edit: the secret is not there, and stays; Cancel changes nothing.
 	b.press(`a[aria-label="Edit basic"]`)
@@ -102,6 +116,7 @@ func (b *tab) walk(scripts bool) {
 		b.t.Errorf("the password's field holds %q, %v", value, err)
 	}
 	b.wantText("Stored, and never shown")
+	b.withoutScripts(scripts, "edit-basic")
 	b.fill("username", "other")
 	b.press(`.buttons a[href="/"]`)
 	if c := b.stored("basic"); c.Username != "u" {
@@ -118,6 +133,7 @@ func (b *tab) walk(scripts bool) {
 	}
 	b.remove("files", scripts)
 	b.wantText("No credentials yet")
+	b.pictures(map[bool]string{true: "list-deleted", false: "noscript-list-deleted"}[scripts])
 }
 
 // press2 clicks on what stays on this page.
@@ -137,6 +153,9 @@ func (b *tab) remove(name string, scripts bool) {
 	if !scripts {
 		b.press(bin)
 		b.wantText("Delete "+name+"?", "regardless of connectors")
+		if name == "files" {
+			b.pictures("noscript-delete")
+		}
 		b.press(`a[data-close]`)
 		b.press(bin)
 		b.press(".confirm .danger")
@@ -174,7 +193,7 @@ func (b *tab) keyboard() {
 			b.do(chromedp.KeyEvent("p"))
 		}
 	}
-	if got := strings.Join(order, " "); !strings.Contains(got, "Examples f-preset preset f-authorization f-username f-password More settings save Cancel") {
+	if got := strings.Join(order, " "); !strings.Contains(got, "Examples f-authorization f-preset preset f-username f-password More settings save Cancel") {
 		b.t.Errorf("the tab key goes %s", got)
 	}
 	b.do(chromedp.Focus(chromedp.CSS("#f-password")))

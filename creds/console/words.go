@@ -141,7 +141,7 @@ func until(now, t time.Time) string {
 	if d := t.Sub(now); d > 0 {
 		return "in " + span(d)
 	}
-	return "expired " + ago(now, t)
+	return "expired"
 }
 
 func span(d time.Duration) string {

@@ -12,7 +12,7 @@ import (
 
 // Browser starts a headless Chromium with an empty profile, and returns the
 // context of a first tab for chromedp's actions. It ends with the test, and every
-// action fails after two minutes. Certificates are not verified: who the provider
+// action fails after five minutes. Certificates are not verified: who the provider
 // or the page is, is not what a test with a browser shows. It reports false where
 // there is no Chromium.
 func Browser(t testing.TB, width, height int) (context.Context, bool) {
@@ -36,7 +36,7 @@ func Browser(t testing.TB, width, height int) (context.Context, bool) {
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium's own sandbox refuses root
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(cancel)
