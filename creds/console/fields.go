@@ -79,7 +79,7 @@ func fields() []field {
 			hint:   `The request that returns a token, as JSON: {"json": {"user": "{{username}}", "pass": "{{password}}"}, "token": "/token"}`,
 			secret: func(c *creds.Credential) *creds.Secret { return &c.LoginTemplate }},
 		{name: "header_prefix", label: "Header prefix", input: "text", uses: "bearer " + fetched, optional: "bearer " + fetched,
-			hint: "The word that is sent before the token. Where it ends in = no space comes between them.",
+			hint: "The word sent before the token. After one that ends in = no space follows.",
 			get:  prefixOf, set: setPrefix},
 
 		more(hinted(text("header_name", "Header", "bearer "+fetched, "bearer "+fetched, func(c *creds.Credential) *string { return &c.HeaderName }),
@@ -118,7 +118,7 @@ func fields() []field {
 			hint: "Such as 2400h (100 days), for a provider that does not say it: pillion warns two weeks before.",
 			get:  func(c *creds.Credential) string { return lifetime(c.RefreshTokenLifetime) },
 			set:  func(c *creds.Credential, v string) string { return setLifetime(&c.RefreshTokenLifetime, v) }}),
-		more(field{name: "share", label: "Token", input: "choice", uses: "oauth2-client-credentials",
+		more(field{name: "share", label: "Shared token", input: "choice", uses: "oauth2-client-credentials",
 			options: []option{{"true", "one for all processes"}, {"false", "one for each process"}},
 			get: func(c *creds.Credential) string {
 				if c.Unshared {
