@@ -70,7 +70,7 @@ func TestPresetRefusals(t *testing.T) {
 	for _, row := range []struct{ name, url, kind, want string }{
 		{"4me", "https://example.4me.com/", "", "applying the preset 4me: the instance URL must be that of 4me's API"},
 		{"bmc", "https://bmc.example/", "basic", "applying the preset bmc: it knows nothing of type basic there: there are login"},
-		{"bmc", "nothing", "", "applying the preset bmc: the instance URL must begin with"},
+		{"bmc", "nothing", "", "applying the preset bmc: the instance URL has no scheme"},
 	} {
 		preset, err := FindPreset(row.name)
 		if err != nil {

@@ -119,6 +119,7 @@ func (s *Server) fillIn(w http.ResponseWriter, session *Session, f *form, name s
 // filled is f with what a preset has set, and rows for the headers that it asks for.
 func (f *form) filled(by *creds.Credential, headers []string) *form {
 	into := formOf(by, f.Stored)
+	into.Part, into.Placed = f.Part, f.Placed
 	into.Preset, into.Hostname, into.Headers = f.Preset, f.Hostname, f.Headers
 	for _, name := range headers {
 		if !slices.ContainsFunc(f.Headers, func(h headerRow) bool { return strings.EqualFold(h.Name, name) }) {
