@@ -174,7 +174,7 @@ func TestConsoleOverVault(t *testing.T) {
 	if response, body := anna.post("/new", form); response.Request.URL.RequestURI() != "/?saved=jira" {
 		t.Fatalf("anna makes one: %d\n%s", response.StatusCode, body)
 	}
-	if _, body := ben.get(r.url + "/"); !strings.Contains(body, "https://jira.example/") {
+	if _, body := ben.get(r.url + "/"); !strings.Contains(body, `aria-label="Edit jira"`) {
 		t.Errorf("ben does not see it:\n%s", body)
 	}
 	form.Set("version", "1")
