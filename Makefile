@@ -22,6 +22,14 @@ run: build ## start pillion and a demonstration origin on loopback
 vault: ## start a real Vault on loopback, with policies, logins and an example credential
 	@exec scripts/vault.sh
 
+.PHONY: image
+image: ## build the image, with docker, podman or buildah: pillion:VERSION, or IMAGE=NAME:TAG
+	VERSION='$(VERSION)' scripts/image.sh
+
+.PHONY: image-test
+image-test: test-deps ## build the image twice, the second time from nothing, and run it, alone and in a pod
+	PILLION_IMAGE_COLD=1 CI=true $(GO) test -count=1 -timeout 30m -v ./deploy/image/
+
 .PHONY: test
 test: test-deps ## run all tests (installs what they need)
 	scripts/test.sh

@@ -31,6 +31,11 @@ ncat                                ncat
 /usr/lib/proftpd/mod_sftp.so        proftpd-mod-crypto
 chromium                            chromium
 prometheus                          prometheus
+buildah                             buildah
+podman                              podman
+runc                                runc
+catatonit                           catatonit
+systemd-analyze                     systemd
 '
 BENCH_PACKAGES='
 nginx                               nginx-light
