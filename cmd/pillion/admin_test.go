@@ -69,7 +69,7 @@ func TestProfilesOnlyOnRequest(t *testing.T) {
 // TestMetricsListener: three paths, by GET and HEAD, for any host, for no page.
 func TestMetricsListener(t *testing.T) {
 	ready := readiness{Ready: false, Draining: true, Store: "ok", Config: "ok", Tokens: "ok", Credentials: 2}
-	h := metricsHandler(newMetrics(false).registry, func() readiness { return ready })
+	h := metricsHandler(newMetrics(false).registry, func() (bool, any) { return ready.Ready, ready })
 	ask := func(method, path string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "http://rebound.example"+path, nil)
 		r.Header.Set("Origin", "https://page.example")

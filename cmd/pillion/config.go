@@ -104,6 +104,7 @@ func defaultConfig() *config {
 const (
 	envConfig        = "PILLION_CONFIG"
 	envState         = "PILLION_STATE"
+	envPublish       = "PILLION_PUBLISH"
 	envProxyListen   = "PILLION_PROXY_LISTEN"
 	envSFTPListen    = "PILLION_SFTP_LISTEN"
 	envMetricsListen = "PILLION_METRICS_LISTEN"
@@ -121,6 +122,7 @@ func (c *config) overrides() map[string]struct {
 		field *string
 	}{
 		envState:         {"state", &c.State},
+		envPublish:       {"publish", &c.Publish},
 		envProxyListen:   {"proxy.listen", &c.Proxy.Listen},
 		envSFTPListen:    {"sftp.listen", &c.SFTP.Listen},
 		envMetricsListen: {"metrics.listen", &c.Metrics.Listen},

@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"time"
 
 	"pillion/creds"
@@ -70,7 +68,7 @@ func (d *daemon) openConsole() error {
 		MaxHeaderBytes: 32 << 10,
 	}
 	if c.Console.TLS.Cert != "" {
-		files := &certificateFiles{cert: c.Console.TLS.Cert, key: c.Console.TLS.Key}
+		files := &certificateFiles{what: "console.tls", cert: c.Console.TLS.Cert, key: c.Console.TLS.Key}
 		s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.certificate}
 	}
 	d.console = s
@@ -154,31 +152,4 @@ func (d *daemon) auditConsole(a console.Action) {
 // scanHostKeys asks an SFTP server for its host keys, by the guarded way out.
 func (d *daemon) scanHostKeys(ctx context.Context, host string, port uint16) ([]creds.HostKey, error) {
 	return sftpgw.ScanHostKeys(ctx, d.server.DialContext, net.JoinHostPort(host, strconv.Itoa(int(port))))
-}
-
-// certificateFiles follows the files of a certificate, which are renewed while we
-// run: it looks at most once a minute.
-type certificateFiles struct {
-	cert, key string
-
-	mu     sync.Mutex
-	looked time.Time
-	now    *tls.Certificate
-}
-
-func (f *certificateFiles) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.now != nil && time.Since(f.looked) < time.Minute {
-		return f.now, nil
-	}
-	f.looked = time.Now()
-	fresh, err := tls.LoadX509KeyPair(f.cert, f.key)
-	if err == nil {
-		f.now = &fresh
-	}
-	if f.now == nil {
-		return nil, errors.New("console.tls: certificate and key cannot be read")
-	}
-	return f.now, nil
 }

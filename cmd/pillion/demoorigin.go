@@ -2,18 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -151,47 +144,17 @@ func mask(name, value string) string {
 func stars(value string) string { return fmt.Sprintf("***(%d)", len(value)) }
 
 // demoCertificate makes a CA and a certificate for demo.example, good for a
-// month. The CA's key is forgotten at once: it signs nothing else.
+// month, and writes the CA's to dir.
 func demoCertificate(dir string, now time.Time) (tls.Certificate, error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "pillion demonstration CA"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 1, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	if ca, err = x509.ParseCertificate(caDER); err != nil {
-		return tls.Certificate{}, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(now.UnixNano() + 1), Subject: pkix.Name{CommonName: demoHost},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, DNSNames: []string{demoHost},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	made, err := newThrowaway("pillion demonstration CA", []string{demoHost}, now, now.AddDate(0, 1, 0))
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return tls.Certificate{}, err
 	}
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	temporary := filepath.Join(dir, "ca.crt.new")
-	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+	if err := replaceFile(filepath.Join(dir, "ca.crt"), made.ca); err != nil {
 		return tls.Certificate{}, err
 	}
-	if err := os.Rename(temporary, filepath.Join(dir, "ca.crt")); err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	return tls.X509KeyPair(made.cert, made.key)
 }

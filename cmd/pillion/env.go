@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"pillion/proxy"
+	"pillion/cmd/pillion/clientenv"
 )
 
 const envUsage = `Print the variables that make a client use pillion, for the shell to evaluate.
@@ -140,40 +139,26 @@ type envVar struct {
 
 // clientEnvironment is the table of docs/clients.md.
 func clientEnvironment(at proxyPlace, tokenFile string, f envFlags) []envVar {
-	bundle := filepath.Join(at.publish, "ca-bundle.crt")
-	noProxy := "localhost,127.0.0.1,::1"
-	if f.noProxy != "" {
-		noProxy += "," + f.noProxy
-	}
-	// With a name alone wget, urllib and requests send no Proxy-Authorization:
-	// they need a password as well, which is looked at only where a token is asked for.
-	user := ""
-	if f.credential != "" {
-		user = f.credential + ":-@"
-	}
+	place := clientenv.Place{Proxy: at.address, Publish: at.publish, NoProxy: clientenv.Direct(f.noProxy)}
+	user := clientenv.User(f.credential)
 	var vars []envVar
-	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+	for _, name := range clientenv.ProxyNames {
 		v := envVar{name: name, value: "http://" + user + at.address}
 		if tokenFile != "" {
 			v = envVar{name: name, before: "http://" + cmp.Or(f.credential, "-") + ":", tokenFile: tokenFile, value: "@" + at.address}
 		}
 		vars = append(vars, v)
 	}
-	for _, v := range [][2]string{
-		{"NO_PROXY", noProxy}, {"no_proxy", noProxy},
-		{"NODE_USE_ENV_PROXY", "1"},
-		{"SSL_CERT_FILE", bundle}, {"CURL_CA_BUNDLE", bundle}, {"REQUESTS_CA_BUNDLE", bundle},
-		{"AWS_CA_BUNDLE", bundle}, {"GIT_SSL_CAINFO", bundle},
-		{"NODE_EXTRA_CA_CERTS", filepath.Join(at.publish, "ca.crt")},
-	} {
-		vars = append(vars, envVar{name: v[0], value: v[1]})
-	}
+	table := append(clientenv.Exceptions(place), clientenv.Trust(place)...)
 	if user != "" || tokenFile != "" {
 		// git waits for a 407 before it logs in, unless told how; a name needs none.
-		vars = append(vars, envVar{name: "GIT_HTTP_PROXY_AUTHMETHOD", value: "basic"})
+		table = append(table, clientenv.Login())
 	}
 	if f.java {
-		vars = append(vars, envVar{name: "JAVA_TOOL_OPTIONS", value: javaOptions(at, noProxy)})
+		table = append(table, clientenv.JavaOptions(place))
+	}
+	for _, v := range table {
+		vars = append(vars, envVar{name: v.Name, value: v.Value})
 	}
 	return vars
 }
@@ -183,33 +168,6 @@ func sftpProxy(vars []envVar) envVar {
 	v := vars[0]
 	v.name = "sftp_proxy"
 	return v
-}
-
-// javaOptions names proxy and truststore to a Java virtual machine. Basic login
-// to a proxy is refused on CONNECT unless the list of disabled schemes is emptied.
-func javaOptions(at proxyPlace, noProxy string) string {
-	host, port, _ := net.SplitHostPort(at.address)
-	var direct []string
-	for h := range strings.SplitSeq(noProxy, ",") {
-		if strings.HasPrefix(h, ".") {
-			h = "*" + h
-		}
-		direct = append(direct, h)
-	}
-	options := []string{
-		"-Dhttp.proxyHost=" + host, "-Dhttp.proxyPort=" + port, "-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
-		"-Dhttp.nonProxyHosts=" + strings.Join(direct, "|"),
-		"-Djdk.http.auth.tunneling.disabledSchemes=",
-		"-Djavax.net.ssl.trustStore=" + filepath.Join(at.publish, "truststore.p12"),
-		"-Djavax.net.ssl.trustStoreType=PKCS12",
-		"-Djavax.net.ssl.trustStorePassword=" + proxy.TruststorePassword,
-	}
-	for i, o := range options {
-		if strings.ContainsAny(o, " \t") {
-			options[i] = `"` + o + `"`
-		}
-	}
-	return strings.Join(options, " ")
 }
 
 // shellQuote quotes for a POSIX shell.

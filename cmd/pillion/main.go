@@ -96,6 +96,10 @@ Clients:
     ca            print our CA and where clients find it
     doctor        examine this shell's environment as a client
 
+Kubernetes:
+    inject        add the sidecar to a manifest
+    webhook       add it to pods as they are created
+
 Watch:
     logs          the requests as they happen
     top           a table of credentials, rates and errors
@@ -112,8 +116,8 @@ Flags of every command:
                      (default $XDG_STATE_HOME/pillion or ~/.local/state/pillion)
 
 Environment, stronger than the file and weaker than flags:
-    PILLION_CONFIG, PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
-    PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, PILLION_LOG_LEVEL
+    PILLION_CONFIG, PILLION_STATE, PILLION_PUBLISH, PILLION_PROXY_LISTEN,
+    PILLION_SFTP_LISTEN, PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, PILLION_LOG_LEVEL
     A listen address of "off" switches a role off.
 
 Exit status: 0 done, 1 refused or failed, 2 the command line is wrong.
@@ -146,7 +150,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.healthCommand(),
 		a.credentialCommand(), a.explainCommand(), a.tryCommand(), a.putCommand(),
-		a.envCommand(), a.caCommand(), a.doctorCommand(),
+		a.envCommand(), a.caCommand(), a.doctorCommand(), a.injectCommand(), a.webhookCommand(),
 		a.logsCommand(), a.topCommand(), a.consoleLinkCommand(),
 		a.demoOriginCommand(), a.completionCommand(), a.versionCommand(),
 	)

@@ -78,13 +78,11 @@ func newMetrics(perCredential bool) *metrics {
 		vaultLogins: counter("vault_logins_total", "Logins at Vault, by how they ended.", "result"),
 	}
 	m.table.Store(creds.NewTable(nil))
-	build := gauge("build_info", "1, with the version and the Go release it was built with.", "version", "goversion")
-	build.WithLabelValues(version, runtime.Version()).Set(1)
+	registerProcess(m.registry)
 	m.registry.MustRegister(
-		build, m.credentials, m.credentialInfo, m.reloadOK, m.reloadTime,
+		m.credentials, m.credentialInfo, m.reloadOK, m.reloadTime,
 		m.refreshes, m.refreshErrors, m.refreshDuration, m.leaseConflicts, m.rescues, m.unknownOutcomes,
 		m.storeRequests, m.storeDuration,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	for _, operation := range storeOperations {
 		for _, result := range storeResults {
@@ -108,6 +106,15 @@ type watched struct {
 	vault   *vaultstore.Client // nil over the embedded store
 	ca      *proxy.CA
 	tunnels int // the limit of open tunnels
+}
+
+// registerProcess adds what every process of ours says of itself.
+func registerProcess(registry *prometheus.Registry) {
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "pillion_build_info", Help: "1, with the version and the Go release it was built with.",
+	}, []string{"version", "goversion"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
 // watch adds the series whose values are asked for when somebody scrapes.

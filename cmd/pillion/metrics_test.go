@@ -69,6 +69,9 @@ func TestMetricsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, families := exposed(t)
+	for _, f := range webhookFamilies(t) {
+		families[f.GetName()] = f
+	}
 	rows := map[string][]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `(pillion_[a-z0-9_]+)` \\| ([a-z]+) \\|([^|]*)\\| ([^|]+) \\| ([^|]+) \\|$").FindAllStringSubmatch(string(data), -1) {
 		rows[row[1]] = row[2:]

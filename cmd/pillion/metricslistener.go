@@ -23,7 +23,9 @@ type readiness struct {
 // metricsHandler serves /metrics, /livez and /readyz to anybody who asks, under
 // any host name, by GET and HEAD alone. It sets no CORS header, so that a web
 // page cannot read the answers.
-func metricsHandler(registry *prometheus.Registry, ready func() readiness) http.Handler {
+//
+// ready returns whether this process serves, and the body of /readyz.
+func metricsHandler(registry *prometheus.Registry, ready func() (bool, any)) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -32,13 +34,13 @@ func metricsHandler(registry *prometheus.Registry, ready func() readiness) http.
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		r := ready()
+		ok, body := ready()
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		if !r.Ready {
+		if !ok {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		_ = json.NewEncoder(w).Encode(r)
+		_ = json.NewEncoder(w).Encode(body)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -46,8 +46,8 @@ second SIGTERM ends it at once. The log goes to standard error, a line a request
 warnings and errors at once, others within 50 ms.
 
 Environment:
-    PILLION_CONFIG, PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
-    PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, PILLION_LOG_LEVEL
+    PILLION_CONFIG, PILLION_STATE, PILLION_PUBLISH, PILLION_PROXY_LISTEN,
+    PILLION_SFTP_LISTEN, PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, PILLION_LOG_LEVEL
 
 Example:
     PILLION_PROXY_LISTEN=127.0.0.1:3129 pillion run --config pillion.yaml
@@ -380,7 +380,7 @@ func (d *daemon) start(ctx context.Context, admin net.Listener, failed chan<- er
 		return (&http.Server{Handler: adminHandler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: d.serverLog()}).Serve(admin)
 	})
 	if l := d.listeners["metrics"]; l != nil {
-		server := metricsServer(metricsHandler(d.metrics.registry, d.readiness))
+		server := metricsServer(metricsHandler(d.metrics.registry, func() (bool, any) { r := d.readiness(); return r.Ready, r }))
 		server.ErrorLog = d.serverLog()
 		serve("metrics", func() error { return server.Serve(l) })
 	}
