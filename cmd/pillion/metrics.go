@@ -196,6 +196,7 @@ func (m *metrics) follow(old, current *creds.Table) {
 func (m *metrics) startTokenSeries(c *creds.Credential) {
 	for _, result := range []token.Result{token.Success, token.Failure} {
 		m.refreshes.WithLabelValues(c.Name, string(c.Authorization), string(result))
+		m.refreshDuration.WithLabelValues(string(c.Authorization), string(result))
 	}
 	for _, reason := range token.Reasons() {
 		m.refreshErrors.WithLabelValues(c.Name, reason)

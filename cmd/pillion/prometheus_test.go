@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -49,11 +48,7 @@ func TestPrometheusSeesTokens(t *testing.T) {
 	does("credential", "set", "code", "--url", "https://code.example/", "--authorization", "oauth2-authorization-code",
 		"--client-id", provider.ClientID, "--client-secret-file", "-", "--access-token-url", provider.URL(), "--authorization-url", provider.URL())
 	i.serve()
-	s, err := newAdminClient(filepath.Join(i.dir, "state", "admin.sock")).status(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	prometheus := startPrometheus(t, program, s.Listeners["metrics"])
+	prometheus := startPrometheus(t, program, "", i.listeners(t)["metrics"])
 
 	does("try", "https://example.com/")
 	provider.Answer(credstest.ReplyError(http.StatusUnauthorized, "invalid_client", ""))
@@ -77,10 +72,11 @@ func TestPrometheusSeesTokens(t *testing.T) {
 	}
 }
 
-// promServer is a Prometheus that scrapes one target every half second.
+// promServer is a Prometheus that scrapes its targets every half second.
 type promServer struct{ address string }
 
-func startPrometheus(t *testing.T, program, target string) promServer {
+// startPrometheus starts one that evaluates the rules of a file; if "", none.
+func startPrometheus(t *testing.T, program, rules string, targets ...string) promServer {
 	t.Helper()
 	dir := t.TempDir()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,8 +85,18 @@ func startPrometheus(t *testing.T, program, target string) promServer {
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	config := fmt.Sprintf("global: {scrape_interval: 500ms, scrape_timeout: 500ms}\nscrape_configs:\n- {job_name: pillion, static_configs: [{targets: [%q]}]}\n", target)
-	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
+	config := map[string]any{
+		"global":         map[string]string{"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+		"scrape_configs": []any{map[string]any{"job_name": "pillion", "static_configs": []any{map[string]any{"targets": targets}}}},
+	}
+	if rules != "" {
+		config["rule_files"] = []string{rules}
+	}
+	data, err := json.Marshal(config) // which is YAML as well
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
