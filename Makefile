@@ -8,7 +8,7 @@ FUZZTIME ?= 5m
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/pillion
@@ -45,6 +45,11 @@ soak: ## run what takes long: gigabytes streamed, thousands of tunnels
 .PHONY: fleet
 fleet: test-deps ## 200 sidecars in 8 processes over a real Vault and a real OpenID provider; prints a table
 	PILLION_FLEET=1 $(GO) test -count=1 -timeout 1h -v -run FleetTable ./creds/credstest/fleet/
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: ## what is shipped for clusters, before a real API server of Kubernetes
+	scripts/deps.sh kubernetes
+	PILLION_KUBERNETES=1 $(GO) test -count=1 -timeout 1h -v -run Kubernetes ./creds/credstest/ ./cmd/pillion/
 
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (default 5m)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that `make test` (or `make bench`, with the
-# argument "bench") needs and that are missing. Does nothing where nothing is
-# missing; where it cannot install, says what is missing and goes on, since the
-# tests of a client that is not there skip, and with CI=true fail.
+# Installs the Debian packages that `make test` needs and that are missing, or with an
+# argument those of `make bench` ("bench") or `make e2e-kubernetes` ("kubernetes").
+# Does nothing where nothing is missing; where it cannot install, says what is
+# missing and goes on, since the tests of a client that is not there skip, and with
+# CI=true fail.
 set -euo pipefail
 
 # What proves that it is there, and the package that brings it.
@@ -46,8 +47,16 @@ sftp                                openssh-client
 sshd                                openssh-server
 '
 
-table=$TEST_PACKAGES
-[ "${1:-test}" = bench ] && table=$BENCH_PACKAGES
+KUBERNETES_PACKAGES='
+curl                                curl
+etcd                                etcd-server
+'
+
+case ${1:-test} in
+  bench) table=$BENCH_PACKAGES ;;
+  kubernetes) table=$KUBERNETES_PACKAGES ;;
+  *) table=$TEST_PACKAGES ;;
+esac
 
 # Debian keeps daemons where only root's PATH looks.
 PATH=$PATH:/usr/sbin:/sbin

@@ -63,6 +63,13 @@ func (s *sidecarProcess) start(t *testing.T) {
 	t.Helper()
 	command := exec.Command(s.binary, "run", "--config", s.config, "--state", s.state)
 	command.Env = plainEnvironment(t)
+	s.startAs(t, command)
+}
+
+// startAs starts a command of pillion that serves until it is told to end, and
+// returns when it is ready.
+func (s *sidecarProcess) startAs(t *testing.T, command *exec.Cmd) {
+	t.Helper()
 	var log bytes.Buffer
 	command.Stdout, command.Stderr = &log, &log
 	if err := command.Start(); err != nil {
@@ -101,7 +108,7 @@ func (s *sidecarProcess) start(t *testing.T) {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("pillion run ended: %v\n%s", err, log.String())
+			t.Fatalf("%s ended: %v\n%s", command, err, log.String())
 		case <-deadline:
 			t.Fatal("pillion is not ready after 30 s")
 		case <-tick.C:

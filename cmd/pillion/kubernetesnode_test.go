@@ -1,0 +1,126 @@
+package main_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// pod is what a node needs to know of one.
+type pod struct {
+	Metadata struct{ Name, UID string }
+	Spec     struct {
+		InitContainers, Containers []podContainer
+		Volumes                    []podVolume
+	}
+}
+
+type podContainer struct {
+	Name, RestartPolicy string
+	Args                []string
+	Env                 []struct{ Name, Value string }
+	VolumeMounts        []struct{ Name, MountPath string }
+}
+
+type podVolume struct {
+	Name      string
+	ConfigMap *struct{ Name string }
+	Projected *struct {
+		Sources []struct {
+			ServiceAccountToken *struct{ Audience, Path string }
+		}
+	}
+}
+
+func (c *cluster) pod(t *testing.T, name string) pod {
+	t.Helper()
+	var p pod
+	if err := json.Unmarshal([]byte(c.get(t, "pod", name)), &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (c *cluster) get(t *testing.T, kind, name string) string {
+	t.Helper()
+	return c.Kubectl(t, "", "get", kind, name, "--namespace", tenant, "--output", "json")
+}
+
+// node runs a pod's containers as processes of this machine: files and ports are
+// elsewhere, and nothing else differs from what the pod says.
+type node struct {
+	pod     pod
+	volumes map[string]string // the folder of each
+	ports   map[string]string // the addresses of the sidecar, and what they are here
+}
+
+func (c *cluster) node(t *testing.T, name string) *node {
+	t.Helper()
+	n := &node{pod: c.pod(t, name), volumes: map[string]string{}, ports: map[string]string{"127.0.0.1:3128": freeAddress(t), ":9180": freeAddress(t)}}
+	for _, v := range n.pod.Spec.Volumes {
+		n.volumes[v.Name] = t.TempDir()
+	}
+	for _, v := range n.pod.Spec.Volumes {
+		for name, text := range c.content(t, n.pod, v) {
+			if err := os.WriteFile(filepath.Join(n.volumes[v.Name], name), []byte(n.place(n.pod.Spec.InitContainers[0], text)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return n
+}
+
+// content is what is in a volume when the pod starts, by the name of the file. A
+// token is one that the API server made for this pod.
+func (c *cluster) content(t *testing.T, p pod, v podVolume) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	if v.ConfigMap != nil {
+		var made struct{ Data map[string]string }
+		if err := json.Unmarshal([]byte(c.get(t, "configmap", v.ConfigMap.Name)), &made); err != nil {
+			t.Fatal(err)
+		}
+		return made.Data
+	}
+	if v.Projected == nil {
+		return nil
+	}
+	for _, source := range v.Projected.Sources {
+		if account := source.ServiceAccountToken; account != nil {
+			arguments := []string{"create", "token", "default", "--namespace", tenant,
+				"--bound-object-kind", "Pod", "--bound-object-name", p.Metadata.Name, "--bound-object-uid", p.Metadata.UID}
+			if account.Audience != "" {
+				arguments = append(arguments, "--audience", account.Audience)
+			}
+			files[account.Path] = strings.TrimSpace(c.Kubectl(t, "", arguments...))
+		}
+	}
+	return files
+}
+
+// place turns the files and addresses of a container into those of this machine.
+func (n *node) place(c podContainer, text string) string {
+	for _, m := range c.VolumeMounts {
+		text = strings.ReplaceAll(text, m.MountPath, n.volumes[m.Name])
+	}
+	for there, here := range n.ports {
+		if strings.HasPrefix(there, ":") && text != there {
+			continue // it is part of other addresses
+		}
+		text = strings.ReplaceAll(text, there, here)
+	}
+	return text
+}
+
+func (n *node) environment(t *testing.T, c podContainer) []string {
+	t.Helper()
+	environment := plainEnvironment(t)
+	for _, v := range c.Env {
+		if v.Value != "" { // else from a field of the pod
+			environment = append(environment, v.Name+"="+n.place(c, v.Value))
+		}
+	}
+	return environment
+}
