@@ -6,6 +6,7 @@ require (
 	filippo.io/age v1.3.2 // the embedded store is a file that the stock age tool reads
 	github.com/chromedp/cdproto v0.159.0 // tests: what chromedp has no words for, such as a browser without scripts
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser at consent and on the page
+	github.com/coreos/go-systemd/v22 v22.7.0 // tells systemd that we are ready, reload, end, and live
 	github.com/elazarl/goproxy v1.9.2 // takes CONNECT and what is not for a proxy
 	github.com/fsnotify/fsnotify v1.10.1 // a changed configuration or store is noticed at once
 	github.com/hashicorp/vault/api v1.23.0 // Vault's logins and KV v2

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func (ca *CA) Publish(dir string, extra []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makePublic(dir); err != nil {
 		return fmt.Errorf("making the publish folder: %w", err)
 	}
 	if err := ca.refusePrivate(dir); err != nil {
@@ -68,6 +69,15 @@ func (ca *CA) Publish(dir string, extra []byte) error {
 		return ErrNoSystemRoots
 	}
 	return nil
+}
+
+// makePublic makes a folder that is missing, for all to read, whatever the umask of
+// a service is. One that is there stays as somebody made it.
+func makePublic(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)) //nolint:gosec // certificates alone
 }
 
 // refusePrivate keeps the shared folder apart from the state directory: its own

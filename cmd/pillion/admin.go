@@ -111,6 +111,7 @@ func (s *adminServer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, s.reload(r.Context())) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.status()) })
+	mux.HandleFunc("GET /livez", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /log", s.serveLog)
 	mux.HandleFunc("POST /console-link", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, linkAnswer{s.link()}) })
 	if s.pprof {

@@ -55,6 +55,17 @@ func (c *adminClient) call(ctx context.Context, method, path string) (io.ReadClo
 	return response.Body, nil
 }
 
+// alive asks for an answer that needs nothing else.
+func (c *adminClient) alive(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	body, err := c.call(ctx, http.MethodGet, "/livez")
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
 func (c *adminClient) get(ctx context.Context, method, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

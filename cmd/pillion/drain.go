@@ -32,6 +32,7 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	}
 	limit := d.config.Load().Drain
 	d.log.Info("draining", "at most", limit.String())
+	d.notify("STOPPING=1", "STATUS=draining, at most "+limit.String())
 	over := time.After(limit)
 	begun := time.Now()
 	tick := time.NewTicker(50 * time.Millisecond)

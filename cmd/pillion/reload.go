@@ -149,6 +149,7 @@ func (d *daemon) reload(ctx context.Context) reloadAnswer {
 	}
 	d.problems.Store(&answer.Problems)
 	d.metrics.reloaded(len(answer.Problems) == 0, time.Now())
+	d.notify(d.statusLine())
 	for _, p := range answer.Problems {
 		d.log.Error("reload refused, the old configuration stays", "problem", p)
 	}

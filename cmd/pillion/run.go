@@ -136,13 +136,17 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 		message = "started, but not ready: waiting for the credential store"
 	}
 	d.log.Info(message, "version", version, "state", d.config.Load().State, "credentials", d.live.Table().Len())
+	d.notifyReady()
+	go d.keepAlive(ctx)
 	d.lines.hold() // until here each line was written at once
 	defer d.lines.release()
 	for {
 		select {
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
+				d.notifyReloading()
 				d.reload(ctx)
+				d.notifyReady()
 				continue
 			}
 			return d.drain(signals)
@@ -265,6 +269,7 @@ func (d *daemon) credentialsChanged(old, current *creds.Table) {
 		}
 	}
 	d.metrics.follow(old, current)
+	d.notify(d.statusLine())
 	if err := d.publishSFTP(current); err != nil {
 		d.log.Error("SFTP clients do not know the new credentials", "problem", err.Error())
 	}

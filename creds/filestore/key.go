@@ -24,6 +24,16 @@ type keys struct {
 // maxKeyFile is far above what any number of identities needs.
 const maxKeyFile = 1 << 20
 
+// allowedMode is what the mode of a key file may have. Where root has lent the file
+// to the group of a service, its members are root's choice: systemd's credentials
+// and Kubernetes' secrets come so.
+func allowedMode(info fs.FileInfo, euid int) fs.FileMode {
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid == 0 && euid != 0 {
+		return 0o740
+	}
+	return 0o700
+}
+
 // readKeys reads the key file, anew for every write, so that an identity that is
 // added reaches running processes. Whoever else could read it could read
 // everything, so a key file that others may read is refused, not corrected.
@@ -42,7 +52,7 @@ func readKeys(path string) (*keys, error) {
 		return nil, unavailable("the key file %s cannot be read (%w): look after its disk", path, cause(err))
 	case !info.Mode().IsRegular():
 		return nil, unavailable("the key file %s is not a regular file: name another one", path)
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&^allowedMode(info, os.Geteuid()) != 0:
 		return nil, unavailable("the key file %s can be read or written by others (mode %04o): chmod 600 %s, and consider its key known", path, info.Mode().Perm(), path)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))

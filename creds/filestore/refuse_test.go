@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,8 +78,8 @@ type refusal struct {
 }
 
 var refusals = []refusal{
-	{"a key that others may read", func(t *testing.T, p place) { chmod(t, p.key, 0o640) },
-		"the key file KEY can be read or written by others (mode 0640): chmod 600 KEY, and consider its key known"},
+	{"a key that others may read", func(t *testing.T, p place) { chmod(t, p.key, 0o644) },
+		"the key file KEY can be read or written by others (mode 0644): chmod 600 KEY, and consider its key known"},
 	{"a key that is missing beside a store", func(t *testing.T, p place) { remove(t, p.key) },
 		"the key file KEY is missing: put it back from a backup, for without it the store cannot be read"},
 	{"a key that is a directory", func(t *testing.T, p place) { remove(t, p.key); mkdir(t, p.key) },
@@ -377,3 +378,33 @@ func wantDecrypts(t *testing.T, path string, identity age.Identity) {
 	_, err = io.Copy(io.Discard, r)
 	check(t, err)
 }
+
+// A key file belongs to its user alone, or to root, who may lend it to a group.
+func TestWhoMayReadTheKey(t *testing.T) {
+	for _, row := range []struct {
+		mode        fs.FileMode
+		owner, euid uint32
+		refused     bool
+	}{
+		{0o600, 1000, 1000, false},
+		{0o400, 1000, 1000, false},
+		{0o640, 1000, 1000, true},
+		{0o604, 1000, 1000, true},
+		{0o440, 0, 1000, false},
+		{0o640, 0, 1000, false},
+		{0o660, 0, 1000, true},
+		{0o444, 0, 1000, true},
+		{0o640, 0, 0, true},
+	} {
+		if refused := row.mode&^allowedMode(fileOf{owner: row.owner}, int(row.euid)) != 0; refused != row.refused {
+			t.Errorf("mode %04o of uid %d for uid %d: refused %t", row.mode, row.owner, row.euid, refused)
+		}
+	}
+}
+
+type fileOf struct {
+	fs.FileInfo
+	owner uint32
+}
+
+func (f fileOf) Sys() any { return &syscall.Stat_t{Uid: f.owner} }
