@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Listed is what may be seen of a store's credentials.
@@ -23,18 +24,31 @@ func ListPublic(ctx context.Context, store Store) (Listed, error) {
 // the index, and keeps the rest. It is safe for concurrent use.
 //
 //	the first time   the index, a list, and one read a credential, some at a time
-//	later            the index, a list, one call of Readable, and what changed
+//	later            the index, a list, one call of Rights, and what changed
 //
-// It is for one login: what was kept is shown only if the store would show it now.
+// It is for one login: what was kept is shown only while that may read what it might
+// when it was read.
 type Listing struct {
 	Store Store
-	// Readable returns those of the keys that the store would show to whoever asks. If
-	// nil, or when it fails, everything is read anew.
-	Readable func(ctx context.Context, keys []string) (map[string]bool, error)
+	// Rights returns a digest of what whoever asks may read: another one, or an error,
+	// has everything read anew. If nil, nothing is kept.
+	Rights func(context.Context) (string, error)
+	// Now is the clock. If nil, time.Now.
+	Now func() time.Time
 
 	mu   sync.Mutex
-	kept map[string]public // by name
+	last reading
 }
+
+// reading is what a Read has brought.
+type reading struct {
+	kept   map[string]public // by name
+	rights string            // that it was read with; "" if they are not known
+	since  time.Time         // when everything was read
+}
+
+// keptListing bounds what a change of rights costs that Rights does not tell of.
+const keptListing = 5 * time.Minute
 
 // public is what reading a credential brought, when the index had that revision.
 type public struct {
@@ -61,15 +75,15 @@ func (l *Listing) Read(ctx context.Context) (Listed, error) {
 		return Listed{}, fmt.Errorf("listing credentials: %w", err)
 	}
 	now := l.unchanged(ctx, names, index.Revisions)
-	if err := l.readRest(ctx, names, index.Revisions, now); err != nil {
+	if err := l.readRest(ctx, names, index.Revisions, now.kept); err != nil {
 		return Listed{}, fmt.Errorf("listing credentials: %w", err)
 	}
 	l.mu.Lock()
-	l.kept = now
+	l.last = now
 	l.mu.Unlock()
 	listed := Listed{}
 	for _, name := range names {
-		switch one, there := now[name]; {
+		switch one, there := now.kept[name]; {
 		case !there: // it went since the listing
 		case one.hidden:
 			listed.Hidden++
@@ -82,36 +96,36 @@ func (l *Listing) Read(ctx context.Context) (Listed, error) {
 	return listed, nil
 }
 
-// unchanged returns what was kept and holds still: the index has not changed, and
-// the store shows it, or hides it, as it did.
-func (l *Listing) unchanged(ctx context.Context, names []string, revisions map[string]string) map[string]public {
-	still := map[string]public{}
-	if l.Readable == nil {
-		return still
+// unchanged returns what was kept and holds still: neither the index nor the rights
+// have changed. The rights are asked for before anything is read by them.
+func (l *Listing) unchanged(ctx context.Context, names []string, revisions map[string]string) reading {
+	next := reading{kept: map[string]public{}, since: l.now()}
+	if l.Rights == nil {
+		return next
+	}
+	var err error
+	if next.rights, err = l.Rights(ctx); err != nil {
+		next.rights = ""
 	}
 	l.mu.Lock()
-	kept := l.kept
-	l.mu.Unlock()
-	var keys []string
+	defer l.mu.Unlock()
+	if next.rights == "" || next.rights != l.last.rights || next.since.Sub(l.last.since) > keptListing {
+		return next
+	}
+	next.since = l.last.since
 	for _, name := range names {
-		if one, ok := kept[name]; ok && one.revision != "" && one.revision == revisions[name] {
-			keys = append(keys, KeyCredentials+name)
+		if one, ok := l.last.kept[name]; ok && one.revision != "" && one.revision == revisions[name] {
+			next.kept[name] = one
 		}
 	}
-	if len(keys) == 0 {
-		return still
+	return next
+}
+
+func (l *Listing) now() time.Time {
+	if l.Now == nil {
+		return time.Now()
 	}
-	shown, err := l.Readable(ctx, keys)
-	if err != nil {
-		return still
-	}
-	for _, key := range keys {
-		name := key[len(KeyCredentials):]
-		if one := kept[name]; one.hidden != shown[key] {
-			still[name] = one
-		}
-	}
-	return still
+	return l.Now()
 }
 
 // readRest reads what now does not have yet.

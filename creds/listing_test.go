@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 )
 
 // policed is a store that hides some records, and says so when it is asked.
 type policed struct {
 	*memStore
 	hidden map[string]bool // keys
-	asked  int
-	mute   bool // it does not say what may be read
+	mute   bool            // it does not say what may be read
 }
 
 func (s *policed) Get(ctx context.Context, key string) (Record, error) {
@@ -23,16 +23,11 @@ func (s *policed) Get(ctx context.Context, key string) (Record, error) {
 	return s.memStore.Get(ctx, key)
 }
 
-func (s *policed) readable(_ context.Context, keys []string) (map[string]bool, error) {
-	s.asked++
+func (s *policed) rights(context.Context) (string, error) {
 	if s.mute {
-		return nil, errors.New("it does not say")
+		return "", errors.New("it does not say")
 	}
-	shown := map[string]bool{}
-	for _, key := range keys {
-		shown[key] = !s.hidden[key]
-	}
-	return shown, nil
+	return fmt.Sprint(s.hidden), nil
 }
 
 // read returns the names that are shown, and how many reads of credentials it took.
@@ -73,7 +68,8 @@ func TestListing(t *testing.T) {
 		mustSave(t, store, c)
 		saved = append(saved, c)
 	}
-	l := &Listing{Store: store, Readable: store.readable}
+	now := time.Now()
+	l := &Listing{Store: store, Rights: store.rights, Now: func() time.Time { return now }}
 	want := func(reads int, names ...string) {
 		t.Helper()
 		if got, n := store.read(t, l); !slices.Equal(got, names) || n != reads {
@@ -92,26 +88,36 @@ func TestListing(t *testing.T) {
 
 	// A policy that is taken away counts at once, and so does one that is given.
 	store.hidden[KeyCredentials+"a"] = true
-	want(0, "b", "c")
+	want(2, "b", "c")
 	want(0, "b", "c")
 	delete(store.hidden, KeyCredentials+"a")
-	want(1, "a", "b", "c")
+	want(3, "a", "b", "c")
 
 	// Where the store does not say what may be read, nothing that was kept is shown.
 	store.mute = true
 	store.hidden[KeyCredentials+"c"] = true
 	want(2, "a", "b")
+	want(2, "a", "b")
 	store.mute = false
+	want(2, "a", "b")
 
 	// Another login's listing has nothing of this one's.
-	if got, n := store.read(t, &Listing{Store: store, Readable: store.readable}); n != 2 || len(got) != 2 {
+	if got, n := store.read(t, &Listing{Store: store, Rights: store.rights}); n != 2 || len(got) != 2 {
 		t.Errorf("another one lists %v after %d reads", got, n)
 	}
 
 	// An index that may not be read costs reads, and shows what may be seen.
 	store.hidden[KeyIndex] = true
 	want(2, "a", "b")
+	want(2, "a", "b")
 	delete(store.hidden, KeyIndex)
+	want(2, "a", "b")
+	want(0, "a", "b")
+
+	// Whatever the rights are said to be, everything is read again now and then.
+	now = now.Add(keptListing + time.Second)
+	want(2, "a", "b")
+	want(0, "a", "b")
 
 	store.down = true
 	if _, err := l.Read(t.Context()); !errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrStoreDenied) {
@@ -126,7 +132,7 @@ func TestListingOfBadRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := &Listing{Store: store, Readable: store.readable}
+	l := &Listing{Store: store, Rights: store.rights}
 	if names, _ := store.read(t, l); len(names) != 0 {
 		t.Errorf("it lists %v", names)
 	}

@@ -59,7 +59,7 @@ func update(ctx context.Context, store Store, c *Credential, keep []string) erro
 		return err
 	}
 	version, err := store.CAS(ctx, KeyCredentials+c.Name, encode(record), c.Version)
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, ErrConflict) || errors.Is(err, ErrStoreDenied) {
 		// Only now is it sure that nothing will ever refer to them. When this
 		// fails too, they stay behind unused.
 		_ = patchSecrets(ctx, store, c.Name, added.removal())
@@ -224,11 +224,11 @@ func remove(ctx context.Context, store Store, name string) error {
 		return err
 	}
 	if err := forget(ctx, store, name); err != nil {
-		return err
+		return fmt.Errorf("it is removed, but not announced to others yet: %w", err)
 	}
-	for _, key := range []string{KeySecrets, KeyGrants, KeyTokens, KeyRequests} {
+	for _, key := range []string{KeySecrets, KeyGrants, KeyTokens, KeyStates, KeyRequests, KeyConsents} {
 		if err := store.Delete(ctx, key+name); err != nil {
-			return err
+			return fmt.Errorf("it is removed, but not all that belongs to it: %w", err)
 		}
 	}
 	return found

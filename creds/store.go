@@ -46,7 +46,9 @@ type Record struct {
 //	secrets/NAME      secrets of static kinds: sidecars read, the page never does
 //	grants/NAME       client secret and refresh token: refreshers only
 //	tokens/NAME       the access token that every sidecar uses
+//	states/NAME       how the token stands, without it: for people who may not read tokens/
 //	requests/NAME     what the page asks of a refresher
+//	consents/NAME     consents that a person has been sent away for, by a page
 //	index             {NAME: version of credentials/NAME}: what pollers read
 //	sweep             who repairs the index, and when that was done last
 const (
@@ -54,7 +56,9 @@ const (
 	KeySecrets     = "secrets/"
 	KeyGrants      = "grants/"
 	KeyTokens      = "tokens/"
+	KeyStates      = "states/"
 	KeyRequests    = "requests/"
+	KeyConsents    = "consents/"
 	KeyIndex       = "index"
 	KeySweep       = "sweep"
 )

@@ -91,7 +91,7 @@ func (l *vaultLogin) Parts(p console.Person) ([]console.Part, error) {
 	for _, prefix := range l.prefixes {
 		store := as.Store(prefix)
 		fresh.parts = append(fresh.parts, console.Part{
-			Name: prefix, Store: store, Listing: &creds.Listing{Store: store, Readable: store.Readable},
+			Name: prefix, Store: store, Listing: &creds.Listing{Store: store, Rights: as.Rights},
 		})
 	}
 	if l.people == nil {

@@ -2,9 +2,7 @@ package console
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"net/http"
 	"net/url"
 	"time"
@@ -94,6 +92,10 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, session *Sessio
 		s.fail(w, session, http.StatusUnprocessableEntity, "This cannot be connected", sentence(err.Error()))
 		return
 	}
+	if err := beginConsent(r.Context(), session.At.Store, name, consent.State.Reveal()); err != nil {
+		s.failStore(w, session, err)
+		return
+	}
 	now := s.now()
 	held := consentCookie{session.id, name, session.At.Name, consent.URL, consent.State.Reveal(), consent.Verifier.Reveal(), now, nonce.Spare}
 	s.setCookie(w, cookieConsent, s.sealer.seal(cookieConsent, held), now.Add(consentTime))
@@ -119,14 +121,17 @@ func (s *Server) connected(w http.ResponseWriter, r *http.Request, session *Sess
 		stray()
 		return
 	}
-	used := sha256.Sum256([]byte(held.State))
-	if !s.used.use(hex.EncodeToString(used[:]), held.Started.Add(2*consentTime)) {
+	ctx, cancel := lasting(r)
+	defer cancel()
+	switch pending, err := endConsent(ctx, session.At.Store, held.Name, held.State); {
+	case err != nil:
+		s.failStore(w, session, err)
+		return
+	case !pending:
 		stray()
 		return
 	}
 	s.setCookie(w, cookieConsent, "", time.Time{})
-	ctx, cancel := lasting(r)
-	defer cancel()
 	c, _, err := creds.LoadPublic(ctx, session.At.Store, held.Name)
 	if err != nil {
 		s.failStore(w, session, err)

@@ -44,7 +44,7 @@ type Server struct {
 	Now func() time.Time
 
 	sealer *sealer
-	used   onceSet // of nonces, states and sessions that were ended
+	used   onceSet // of nonces, and sessions that were ended
 	secure bool    // people come by TLS
 	host   string  // of URL
 }

@@ -63,7 +63,8 @@ func newID() string { return rand.Text() }
 
 // onceSet remembers what was used up, until it would not be accepted anyway. It is
 // this process's own: another replica does not know of it, and what must hold there
-// too is bound to more (a code, which the provider takes once; a token of Vault).
+// too is bound to more (a consent to its record in the store, a session to a token of
+// Vault).
 type onceSet struct {
 	now  func() time.Time
 	mu   sync.Mutex

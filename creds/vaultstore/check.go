@@ -45,7 +45,7 @@ func (c *Client) Examine(ctx context.Context, want Want) (Report, error) {
 	}
 	c.describeLogin(ctx, &report)
 	needs, excess := c.needs(want)
-	have, err := c.capabilities(ctx, pathsOf(append(slices.Clone(needs), excess...)))
+	have, err := c.capabilities(ctx, append(slices.Clone(needs), excess...))
 	if err != nil {
 		return report, err
 	}
@@ -163,20 +163,16 @@ func (w Want) refreshing(needs, excess *gaps) {
 	excess.add("data", "tokens/"+notListed, "access tokens are kept by refreshers, and refresher.enabled is off here", "update")
 }
 
-// pathsOf are the paths of the gaps, each once.
-func pathsOf(gaps []Gap) []string {
+// capabilities asks for all paths at once.
+func (c *Client) capabilities(ctx context.Context, gaps []Gap) (map[string][]string, error) {
 	var paths []string
 	for _, g := range gaps {
 		paths = append(paths, g.Path)
 	}
 	slices.Sort(paths)
-	return slices.Compact(paths)
-}
-
-// capabilities asks for all paths at once.
-func (c *Client) capabilities(ctx context.Context, paths []string) (map[string][]string, error) {
 	a, err := c.call(ctx, request{
-		operation: "capabilities", method: "POST", path: "sys/capabilities-self", body: map[string][]string{"paths": paths},
+		operation: "capabilities", method: "POST", path: "sys/capabilities-self",
+		body: map[string][]string{"paths": slices.Compact(paths)},
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,9 @@ package vaultstore
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -34,6 +37,24 @@ func (c *Client) As(token creds.Secret) (*Client, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Rights returns a digest of all that Vault's policies allow the login now: while it
+// is the same, what was allowed still is. It costs one request, whatever the number
+// of records. What the answer says is Vault's own business, and only compared.
+func (c *Client) Rights(ctx context.Context) (string, error) {
+	a, err := c.call(ctx, request{operation: "capabilities", method: "GET", path: "sys/internal/ui/resultant-acl"})
+	if err != nil {
+		return "", fmt.Errorf("looking what the login may do: %w", err)
+	}
+	var body struct {
+		Data json.RawMessage `json:"data"` // without the request's id
+	}
+	if err := a.decode(&body); err != nil || len(body.Data) == 0 {
+		return "", c.problem(NotVault, "does not say what the login may do")
+	}
+	sum := sha256.Sum256(body.Data)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // LookUp asks Vault whose token that is, and how long it lives.

@@ -49,6 +49,26 @@ func TestPeople(t *testing.T) {
 	if _, err := storeOf(ben).CAS(t.Context(), "credentials/b", creds.NewSecret(`{"schema":"1.0"}`), 0); !errors.Is(err, creds.ErrStoreDenied) {
 		t.Errorf("ben writes: %v", err)
 	}
+	rights := func(token creds.Secret) string {
+		as, err := ours.As(token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := as.Rights(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return digest
+	}
+	before := rights(ben.Token)
+	if before != rights(ben.Token) || before == rights(anna.Token) {
+		t.Error("rights are not told apart")
+	}
+	vault.Policy(t, "people-read", `path "`+mount+`/*" { capabilities = ["read", "list"] }
+path "`+mount+`/data/+/b" { capabilities = ["deny"] }`)
+	if before == rights(ben.Token) {
+		t.Error("rights that were taken away are not told of")
+	}
 	if _, err := storeOf(ben).Now(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -218,30 +218,6 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("reading the clock: %w", err)
 }
 
-// Readable returns those of the keys that Vault's policies let the login read, of
-// records that there may be. It costs one request.
-func (s *Store) Readable(ctx context.Context, keys []string) (map[string]bool, error) {
-	byPath := make(map[string]string, len(keys))
-	paths := make([]string, 0, len(keys))
-	for _, key := range keys {
-		path, err := s.api("data", key)
-		if err != nil {
-			continue
-		}
-		byPath[path] = key
-		paths = append(paths, path)
-	}
-	have, err := s.client.capabilities(ctx, paths)
-	if err != nil {
-		return nil, fmt.Errorf("looking what may be read: %w", err)
-	}
-	readable := make(map[string]bool, len(keys))
-	for path, key := range byPath {
-		readable[key] = allows(have[path], "read")
-	}
-	return readable, nil
-}
-
 // Others returns the stores of the client's other prefixes, in order.
 func (s *Store) Others() []creds.Store {
 	var all []creds.Store

@@ -133,6 +133,13 @@ func TestPoliciesReachNothingElseInVault(t *testing.T) {
 		if status := v.Do(t, token, http.MethodPost, "sys/capabilities-self", ask).Status; status != http.StatusOK {
 			t.Errorf("%s asks what it may do: %d", role, status)
 		}
+		rights := http.StatusForbidden
+		if role == "console" {
+			rights = http.StatusOK
+		}
+		if status := v.Do(t, token, http.MethodGet, "sys/internal/ui/resultant-acl", nil).Status; status != rights {
+			t.Errorf("%s asks for all that it may do: %d", role, status)
+		}
 	}
 }
 

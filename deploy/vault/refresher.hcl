@@ -9,6 +9,7 @@ path "pillion/data/credentials/*"     { capabilities = ["read"] }
 path "pillion/data/secrets/*"         { capabilities = ["read"] }
 path "pillion/data/grants/*"          { capabilities = ["create", "read", "update", "patch"] }
 path "pillion/data/tokens/*"          { capabilities = ["create", "read", "update", "patch"] }
+path "pillion/data/states/*"          { capabilities = ["create", "read", "update"] }
 path "pillion/data/requests/*"        { capabilities = ["create", "read", "update", "patch"] }
 path "pillion/metadata/credentials/"  { capabilities = ["list"] }
 path "pillion/metadata/grants/*"      { capabilities = ["read"] }
