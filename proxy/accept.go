@@ -49,8 +49,11 @@ func (s *Server) begin() {
 			MaxReceiveBufferPerConnection: 1 << 20,
 			MaxReceiveBufferPerStream:     256 << 10,
 		}
-		s.handoff = handoff{conns: make(chan net.Conn), closed: make(chan struct{})}
+		s.handoff, s.frontHandoff = newHandoff(), newHandoff()
 		go func() { _ = s.inner.Serve(&s.handoff) }() // ends with Shutdown
+		go func() { _ = s.front.Serve(&s.frontHandoff) }()
+		s.sweeper = newSweeper(s)
+		go s.sweeper.run()
 	})
 }
 
@@ -113,12 +116,18 @@ type door struct {
 }
 
 func (d door) Accept() (net.Conn, error) {
-	c, err := d.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		peer := d.s.Admit(c) // asked now: the socket's owner can be looked up while it is connected
+		sock := newSocket(c)
+		if sock == nil || peer != nil || !d.s.takesFast(nil) {
+			return &gate{Conn: c, refuse: d.s.refuseRaw, peer: peer, times: &d.s.timeouts}, nil
+		}
+		go d.s.acceptFast(sock)
 	}
-	// Asked now: the socket's owner can be looked up while it is connected.
-	return &gate{Conn: c, refuse: d.s.refuseRaw, peer: d.s.Admit(c), times: &d.s.timeouts}, nil
 }
 
 // Admit decides who may connect: this machine alone, and of its users those in
@@ -231,13 +240,16 @@ func lingeringClose(c net.Conn) {
 
 const lingerTime = 500 * time.Millisecond
 
-// handoff is the listener that gives connections whose TLS we have ended to the
-// inner server.
+// handoff is a listener that gives connections to a server of net/http: those whose
+// TLS we have ended, and those that the fast engine does not take.
 type handoff struct {
 	conns  chan net.Conn
 	closed chan struct{}
 }
 
+func newHandoff() handoff { return handoff{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+// Accept implements net.Listener.
 func (h *handoff) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.conns:
@@ -288,7 +300,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.begin()
 	s.Drain()
 	s.stop()
-	err := errors.Join(s.front.Shutdown(ctx), s.inner.Shutdown(ctx))
+	swept := make(chan error, 1)
+	go func() { swept <- s.sweeper.shutdown(ctx) }()
+	err := errors.Join(s.front.Shutdown(ctx), s.inner.Shutdown(ctx), <-swept)
 	_, _ = s.front.Close(), s.inner.Close()
 	stop := context.AfterFunc(ctx, s.cutSSH)
 	defer stop()

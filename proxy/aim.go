@@ -138,7 +138,11 @@ func (s *Server) aimProxy(x *exchange, r *http.Request) error {
 // proxyUser reads Proxy-Authorization: the user names a credential ("-" and ""
 // name none), the password is the client token, where one is asked for.
 func (s *Server) proxyUser(r *http.Request) (string, error) {
-	user, password, given := proxyBasic(r.Header.Get("Proxy-Authorization"))
+	return s.chosen(r.Header.Get("Proxy-Authorization"))
+}
+
+func (s *Server) chosen(proxyAuthorization string) (string, error) {
+	user, password, given := proxyBasic(proxyAuthorization)
 	if token := s.config.Load().ClientToken; !token.IsZero() {
 		if !given || subtle.ConstantTimeCompare([]byte(password), []byte(token.Reveal())) != 1 {
 			return "", &problem{kind: kindProxyAuth, detail: "This proxy asks for its client token: set HTTP_PROXY=http://-:TOKEN@HOST:PORT, with a credential's name in place of - to choose that one."}

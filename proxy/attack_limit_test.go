@@ -350,7 +350,7 @@ func TestAttackManyConnections(t *testing.T) {
 			case <-req.Context().Done():
 			}
 		})
-		r.server.config.Load().transport.CloseIdleConnections()
+		r.server.config.Load().closeIdle()
 		before := runtime.NumGoroutine()
 		for n := range 40 {
 			conns := []string{
@@ -379,7 +379,7 @@ func TestAttackManyConnections(t *testing.T) {
 			for len(r.entries) > 0 {
 				<-r.entries
 			}
-			r.server.config.Load().transport.CloseIdleConnections()
+			r.server.config.Load().closeIdle()
 			return runtime.NumGoroutine() <= before+3 && r.server.InFlight() == 0
 		})
 		if n := r.metric("pillion_tunnels_open", "", ""); n != 0 {

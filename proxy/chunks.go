@@ -45,9 +45,7 @@ func (s *chunkScanner) scan(b []byte) (n int, err error) {
 		if s.state == chunkData {
 			step := int(min(s.remain, int64(len(b)-n)))
 			n += step
-			if s.remain -= int64(step); s.remain == 0 {
-				s.state = chunkDataCR
-			}
+			s.skip(int64(step))
 			continue
 		}
 		if err := s.step(b[n]); err != nil {
@@ -56,6 +54,22 @@ func (s *chunkScanner) scan(b []byte) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+// skip passes over n bytes of a chunk's data, of which there are that many.
+func (s *chunkScanner) skip(n int64) {
+	if s.remain -= n; s.remain == 0 {
+		s.state = chunkDataCR
+	}
+}
+
+// inTrailer reports whether the next byte belongs to the trailer section.
+func (s *chunkScanner) inTrailer() bool {
+	switch s.state {
+	case chunkTrailerStart, chunkTrailerName, chunkTrailerValue, chunkTrailerLF, chunkEndLF:
+		return true
+	}
+	return false
 }
 
 func (s *chunkScanner) done() bool { return s.state == chunkDone }

@@ -224,17 +224,26 @@ func (p *problem) respond(w http.ResponseWriter, closing bool) int {
 	return n
 }
 
-// raw is the whole answer for a connection on which net/http does not answer.
-func (p *problem) raw() []byte {
+// raw is the whole answer for a connection on which net/http does not answer, and
+// which ends with it.
+func (p *problem) raw() []byte { return p.answer(http.MethodGet, true) }
+
+// answer is the whole answer to a request of that method.
+func (p *problem) answer(method string, closing bool) []byte {
 	body := p.body()
 	h := http.Header{}
 	p.header(h)
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Connection", "close")
+	if closing {
+		h.Set("Connection", "close")
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", p.status, http.StatusText(p.status))
 	_ = h.Write(&b) // into memory
 	b.WriteString("\r\n")
-	b.Write(body)
+	if method != http.MethodHead {
+		b.Write(body)
+	}
 	return []byte(b.String())
 }

@@ -72,6 +72,10 @@ type Server struct {
 	front    *http.Server // the listeners
 	inner    *http.Server // inside TLS-terminated tunnels
 	handoff  handoff      // from front to inner
+	sweeper  *sweeper     // of the fast engine's connections
+
+	frontHandoff handoff // from the fast engine to front
+
 	goproxy  *goproxy.ProxyHttpServer
 	tls      *tls.Config
 	tunnels  atomic.Int64
@@ -96,20 +100,29 @@ type Config struct {
 	BaseURL       bool           // serve /c/NAME/
 	AllowUIDs     []uint32       // whose sockets are served; nil: anybody's on this machine
 	ClientToken   creds.Secret   // asked for as Proxy-Authorization, unless zero
+	Fast          bool           // serve usual requests of HTTP/1.1 by the fast engine, instead of net/http
 }
 
 // running is a Config at work.
 type running struct {
 	Config
 	transport *http.Transport
+	pool      *toolPool // of the fast engine
+}
+
+// closeIdle ends the connections to tools that nobody uses.
+func (c *running) closeIdle() {
+	c.transport.CloseIdleConnections()
+	c.pool.closeIdle()
 }
 
 // Configure makes c the configuration of all requests that begin from now on.
 // Those under way end as they began.
 func (s *Server) Configure(c Config) {
-	old := s.config.Swap(&running{c, newTransport(c.Guard, c.RootCAs, c.UpstreamProxy)})
+	old := s.config.Swap(&running{c, newTransport(c.Guard, c.RootCAs, c.UpstreamProxy), newToolPool(c.Guard, c.RootCAs)})
 	if old != nil {
 		old.transport.CloseIdleConnections()
+		old.pool.close()
 	}
 }
 
@@ -148,7 +161,7 @@ func (s *Server) roundTrip(x *exchange, r *http.Request) (*http.Response, error)
 	if c == nil {
 		return s.send(x, outgoing(x, r))
 	}
-	a, err := s.authorize(x, r, c)
+	a, err := s.authorize(r.Context(), x, c)
 	if err != nil {
 		return nil, err
 	}
@@ -192,10 +205,10 @@ func (s *Server) match(x *exchange) (*creds.Credential, error) {
 	return nil, err
 }
 
-func (s *Server) authorize(x *exchange, r *http.Request, c *creds.Credential) (*creds.Authorization, error) {
+func (s *Server) authorize(ctx context.Context, x *exchange, c *creds.Credential) (*creds.Authorization, error) {
 	x.credential = c
 	x.entry.Credential = c.Name
-	a, err := s.Authorizer.Authorize(r.Context(), c)
+	a, err := s.Authorizer.Authorize(ctx, c)
 	if err != nil {
 		s.Metrics.injections.WithLabelValues(c.Name, "refused").Inc()
 		return nil, err

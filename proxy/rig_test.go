@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,20 @@ type rig struct {
 	logText lockedBuffer
 	entries chan Entry
 	reg     *prometheus.Registry
+}
+
+// The engines that answer HTTP/1.1. scripts/test.sh runs this package's tests once
+// for each.
+const (
+	engineFast = "fast"
+	engineNet  = "net"
+)
+
+func engine() string {
+	if os.Getenv("PILLION_TEST_ENGINE") == engineNet {
+		return engineNet
+	}
+	return engineFast
 }
 
 const toolToken = "tool-token-5e1b"
@@ -78,7 +93,7 @@ func newRig(t *testing.T, change ...func(*Server, *Config)) *rig {
 		Metrics: NewMetrics(r.reg, false),
 		OnEntry: func(e Entry) { r.entries <- e },
 	}
-	config := Config{Guard: guard, RootCAs: r.origin.roots}
+	config := Config{Guard: guard, RootCAs: r.origin.roots, Fast: engine() == engineFast}
 	for _, f := range change {
 		f(r.server, &config)
 	}

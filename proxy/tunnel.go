@@ -68,6 +68,12 @@ func (c *tunnelConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// socket is what the fast engine needs of it; nil where it cannot be had.
+func (c *tunnelConn) socket() *socket {
+	sock, _ := c.Conn.(*socket)
+	return sock
+}
+
 // peek returns the first n bytes without taking them.
 func (c *tunnelConn) peek(n int) ([]byte, error) {
 	if missing := n - len(c.early); missing > 0 {
@@ -211,6 +217,9 @@ func (s *Server) terminate(client *tunnelConn, x *exchange) error {
 	client.tunnel.serverName = state.ServerName
 	var inner net.Conn = conn
 	if state.NegotiatedProtocol != "h2" {
+		if s.serveFast(conn, client.socket(), client.tunnel) {
+			return nil
+		}
 		inner = &gate{Conn: conn, tunnel: client.tunnel, refuse: s.refuseRaw, times: &s.timeouts}
 	}
 	if !s.handoff.give(inner) {

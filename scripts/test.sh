@@ -54,6 +54,8 @@ if command -v npm >/dev/null; then
 fi
 # shellcheck disable=SC2086 # one argument a package
 tests unit . -race -timeout 20m $packages
+# The proxy's promises once more, kept by net/http alone (proxy.fast: off).
+PILLION_TEST_ENGINE=net tests proxy-net . -race -timeout 10m -skip 'Guard|Leaf|CA|Publish|Peer|Fuzz|Fast' ./proxy
 tests end-to-end . -race -count=1 -timeout 25m $end_to_end
 tests image . -count=1 -timeout 20m $image
 [ ! -f bench/go.mod ] || tests bench bench -timeout 10m ./...

@@ -45,6 +45,7 @@ type proxyConfig struct {
 	Listen          string    `yaml:"listen"`
 	Unmatched       string    `yaml:"unmatched"`
 	BaseURL         bool      `yaml:"base_url"`
+	Fast            string    `yaml:"fast"`
 	AllowUIDs       *[]uint32 `yaml:"allow_uids"`
 	ClientTokenFile string    `yaml:"client_token_file"`
 }
@@ -89,7 +90,7 @@ const off = "off"
 
 func defaultConfig() *config {
 	return &config{
-		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny"},
+		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny", Fast: off},
 		SFTP:      sftpConfig{Listen: "127.0.0.1:2022"},
 		Metrics:   metricsConfig{Listen: "127.0.0.1:9180"},
 		Console:   consoleConfig{Listen: off, Session: consoleSessionConfig{Idle: time.Hour, Absolute: 8 * time.Hour}},

@@ -25,6 +25,7 @@ func (c *config) check(d *document) {
 	c.checkConsole(d)
 	oneOf(d, "refresher.enabled", c.Refresher.Enabled, "auto", "true", "false")
 	oneOf(d, "proxy.unmatched", c.Proxy.Unmatched, "deny", "tunnel")
+	oneOf(d, "proxy.fast", c.Proxy.Fast, "on", off)
 	oneOf(d, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(d, "log.format", c.Log.Format, "json", "text")
 	if c.Drain < 0 {

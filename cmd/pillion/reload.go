@@ -29,7 +29,7 @@ func (d *daemon) proxySettings(c *config) (proxy.Config, error) {
 		return nil
 	}
 	s := proxy.Config{
-		Guard: guard, Tunnel: c.Proxy.Unmatched == "tunnel", BaseURL: c.Proxy.BaseURL,
+		Guard: guard, Tunnel: c.Proxy.Unmatched == "tunnel", BaseURL: c.Proxy.BaseURL, Fast: c.Proxy.Fast != off,
 		AllowUIDs: c.allowUIDs(d.app.getenv),
 	}
 	if s.RootCAs, err = c.rootCAs(); err != nil {

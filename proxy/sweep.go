@@ -1,0 +1,279 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The phases of a fastConn, which bound its waits.
+const (
+	phaseFresh   uint32 = iota // nothing has come yet: timeouts.head
+	phaseIdle                  // between requests: idleTimeout
+	phaseHead                  // amid a head: timeouts.head, however much of it comes
+	phaseAsk                   // the tool is asked: upstreamHead, and the client is watched
+	phaseRelay                 // its answer comes: the client is watched
+	phaseSend                  // the client is sent something: timeouts.stall
+	phaseLeaving               // somebody else's, or closing
+	phaseBits    = 3
+)
+
+// Why the sweeper ended a wait.
+const (
+	cutNot  uint32 = iota
+	cutIdle        // nobody uses the connection
+	cutHead        // a head did not arrive in time
+	cutBody        // a body did not
+	cutGone        // the client has left, or does not read
+	cutTool        // the tool does not answer
+	cutStop        // the server ends
+)
+
+// sweeper looks after the connections of the fast engine: it ends waits that take
+// too long and requests whose client has left. It looks at all of them a few times
+// a second, while any has a request, which costs less than a deadline for each read
+// and write, or a goroutine for each request; and seldom otherwise.
+type sweeper struct {
+	s    *Server
+	pace time.Duration
+
+	mu     sync.Mutex
+	conns  map[*fastConn]struct{}
+	closed bool
+	empty  chan struct{} // closed with the last connection, once closed
+
+	over  chan struct{} // nobody is left to look after
+	awake atomic.Bool   // it will look again within pace
+	wake  chan struct{} // it should
+}
+
+const (
+	sweepPace = 100 * time.Millisecond
+	sweepRest = 15 * time.Second // between looks where nothing is under way
+)
+
+func newSweeper(s *Server) *sweeper {
+	w := &sweeper{s: s, pace: sweepPace, conns: map[*fastConn]struct{}{}, empty: make(chan struct{}), over: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w.pace = min(sweepPace, s.timeouts.head/8, s.timeouts.stall/8)
+	return w
+}
+
+// add begins to watch c; false means that the server has ended.
+func (w *sweeper) add(c *fastConn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.conns[c] = struct{}{}
+	w.kick()
+	return true
+}
+
+// remove ends that. It may be called twice.
+func (w *sweeper) remove(c *fastConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.conns[c]; !ok {
+		return
+	}
+	delete(w.conns, c)
+	if w.closed && len(w.conns) == 0 {
+		close(w.empty)
+	}
+}
+
+// kick sees to it that somebody looks soon. Nearly always somebody does already.
+func (w *sweeper) kick() {
+	if !w.awake.Load() && w.awake.CompareAndSwap(false, true) {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run sweeps until shutdown has ended.
+func (w *sweeper) run() {
+	timer := time.NewTimer(sweepRest)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-w.wake:
+		case <-w.over:
+			return
+		}
+		w.awake.Store(true)
+		busy := w.sweep(time.Now())
+		if !busy {
+			w.awake.Store(false)
+			busy = w.anyBusy() // a request may have begun before it could see that nobody looks
+		}
+		timer.Reset(w.until(busy))
+	}
+}
+
+func (w *sweeper) until(busy bool) time.Duration {
+	if busy {
+		return w.pace
+	}
+	return min(sweepRest, max(w.pace, w.s.timeouts.head/4))
+}
+
+func (w *sweeper) anyBusy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		if isBusy(c.phase.Load() & (1<<phaseBits - 1)) {
+			return true
+		}
+	}
+	return false
+}
+
+func isBusy(phase uint32) bool {
+	return phase == phaseHead || phase == phaseAsk || phase == phaseRelay || phase == phaseSend
+}
+
+// sweep looks at every connection once. It reports whether it must soon again.
+func (w *sweeper) sweep(now time.Time) (busy bool) {
+	w.mu.Lock()
+	for c := range w.conns {
+		if w.examine(c, now) {
+			busy = true
+		}
+	}
+	w.mu.Unlock()
+	if config := w.s.config.Load(); config != nil && config.pool != nil {
+		config.pool.expire(now.Add(-upstreamIdle))
+	}
+	return busy
+}
+
+func (w *sweeper) examine(c *fastConn, now time.Time) (busy bool) {
+	v := c.phase.Load()
+	if v != c.seen {
+		c.seen, c.since, c.look = v, now, 0
+		return true // even if idle: once more, to see that it stays so
+	}
+	phase, age := v&(1<<phaseBits-1), now.Sub(c.since)
+	t := &w.s.timeouts
+	switch phase {
+	case phaseFresh:
+		c.cutIf(age > t.head, cutIdle)
+	case phaseIdle:
+		gone := c.look == 0 && c.sock.hasLeft() // what ended together with a request wakes nobody
+		c.look = 1
+		c.cutIf(gone || age > idleTimeout, cutIdle)
+	case phaseHead:
+		c.cutIf(age > t.head, cutHead)
+	case phaseAsk, phaseRelay:
+		w.examineUpload(c, now)
+		if age >= c.look {
+			c.look = age + min(age/2, time.Second)
+			c.cutIf(c.sock.hasLeft(), cutGone)
+		}
+		asked := c.since // or since the upload's end
+		if c.moved.After(asked) {
+			asked = c.moved
+		}
+		c.cutIf(phase == phaseAsk && c.seenUpload == 0 && now.Sub(asked) > upstreamHead, cutTool)
+	case phaseSend:
+		c.cutIf(age > t.stall, cutGone)
+	}
+	return isBusy(phase)
+}
+
+// examineUpload bounds how long a client that has to send may be silent.
+func (w *sweeper) examineUpload(c *fastConn, now time.Time) {
+	v := c.upload.Load()
+	if v != c.seenUpload {
+		c.seenUpload, c.moved = v, now
+		return
+	}
+	c.cutIf(v&1 == 1 && now.Sub(c.moved) > w.s.timeouts.stall, cutBody)
+}
+
+// shutdown lets idle connections go, waits for the others until ctx ends, then cuts
+// them.
+func (w *sweeper) shutdown(ctx context.Context) error {
+	if !w.close() {
+		return nil
+	}
+	defer close(w.over)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		w.cutAll(func(phase uint32) bool { return phase == phaseIdle || phase == phaseFresh })
+		select {
+		case <-w.empty:
+			return nil
+		case <-tick.C:
+		case <-ctx.Done():
+			w.cutAll(func(uint32) bool { return true })
+			return ctx.Err()
+		}
+	}
+}
+
+// close takes no more connections; it reports whether it is the first to.
+func (w *sweeper) close() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.closed = true
+	if len(w.conns) == 0 {
+		close(w.empty)
+	}
+	return true
+}
+
+func (w *sweeper) cutAll(which func(phase uint32) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		c.cutIf(which(c.phase.Load()&(1<<phaseBits-1)), cutStop)
+	}
+}
+
+// enter begins a phase. Only the connection's own goroutine calls it.
+func (c *watch) enter(phase uint32) {
+	c.count++
+	c.phase.Store(c.count<<phaseBits | phase)
+}
+
+// why tells the reason for which the sweeper ended a wait, or cutNot.
+func (c *watch) why() uint32 { return c.cut.Load() }
+
+// attach names the connection to the tool that ends with the client's; it reports
+// whether that still stands.
+func (c *watch) attach(up *toolConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.up = up
+	return up == nil || c.cut.Load() == cutNot
+}
+
+// cutIf ends, for good, whatever the connection waits for.
+func (c *fastConn) cutIf(yes bool, why uint32) {
+	if !yes || !c.cut.CompareAndSwap(cutNot, why) {
+		return
+	}
+	c.mu.Lock()
+	if c.up != nil {
+		c.up.sock.interrupt()
+	}
+	c.mu.Unlock()
+	c.cancel()
+	switch why {
+	case cutTool: // whose client is still to be told
+	case cutBody, cutHead: // as here
+		c.sock.interruptReads()
+	default:
+		c.sock.interrupt()
+	}
+}
