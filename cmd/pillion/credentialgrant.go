@@ -93,6 +93,9 @@ func (g *grantWork) answer(ctx context.Context, id string) (token.Report, error)
 	defer tick.Stop()
 	for {
 		report, ok, err := token.Answer(ctx, g.store, g.credential.Name, id)
+		if errors.Is(err, creds.ErrStoreDenied) {
+			return report, errAnswerDenied
+		}
 		if ok || err != nil && ctx.Err() == nil {
 			return report, err
 		}
@@ -104,7 +107,11 @@ func (g *grantWork) answer(ctx context.Context, id string) (token.Report, error)
 	}
 }
 
-var errNoRefresher = errors.New("see that one runs over this store (refresher.enabled: true), and what its log says")
+var (
+	errNoRefresher  = errors.New("see that one runs over this store (refresher.enabled: true), and what its log says")
+	errAnswerDenied = errors.New("the refreshers were asked, but this login may not read what they answer, as a sidecar's may not: " +
+		"run this where a refresher runs, or with a login of your own (vault login, or VAULT_TOKEN); a refresher's log tells the outcome as well")
+)
 
 // told prints a report, and makes an error of a bad one.
 func (a *app) told(report token.Report, err error) error {

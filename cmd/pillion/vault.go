@@ -261,7 +261,11 @@ func (d *daemon) sayAway(problem string) {
 		return
 	}
 	since, _ := d.live.Stale()
-	d.log.Warn("the credential store does not answer: what was read last serves", "since", since.UTC(), "problem", problem, "credentials", d.live.Table().Len())
+	attrs := []any{"since", since.UTC(), "problem", problem, "credentials", d.live.Table().Len()}
+	if until := d.live.ServesUntil(); !until.IsZero() {
+		attrs = append(attrs, "until", until.UTC())
+	}
+	d.log.Warn("the credential store does not answer: what was read last serves", attrs...)
 }
 
 // logSkippedOnce is logSkipped when there is something new to say.

@@ -153,6 +153,9 @@ func TestSidecarsHoldNoGrant(t *testing.T) {
 	}
 	w.does(w.operator, "", "credential", "refresh", "tool")
 	w.does(w.operator, "", "credential", "test", "tool")
+	if output, failed := w.sidecar.run("", "credential", "test", "tool"); !failed || !strings.Contains(output, "run this where a refresher runs") {
+		t.Errorf("a test with the sidecar's login:\n%s", output)
+	}
 	for _, r := range w.watched.Requests() {
 		if strings.Contains(r.Path, "/grants/") {
 			t.Errorf("the sidecar sent %s %s", r.Method, r.Path)
