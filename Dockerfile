@@ -19,14 +19,16 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.ver
 # The bill of materials, read from the program itself; without a serial number and
 # the time, so that equal programs have equal ones.
 RUN /out/cyclonedx-gomod bin -json -noserial -notimestamp -std -version ${VERSION} -output /out/pillion.cdx.json /out/pillion
-# Distroless has no mkdir: an empty folder that the final image takes over.
-RUN mkdir -m 700 /out/state
+# Distroless has no mkdir: folders that the final image takes over, and new volumes
+# with their owner.
+RUN mkdir -m 700 /out/state && mkdir /out/public
 
 FROM ${BASE_IMAGE}
 COPY --from=build /out/pillion /usr/local/bin/pillion
 COPY --from=build /out/pillion.cdx.json /usr/share/sbom/pillion.cdx.json
 COPY --from=build /src/LICENSE /usr/share/doc/pillion/LICENSE
 COPY --from=build --chown=65532:65532 /out/state /var/lib/pillion
+COPY --from=build --chown=65532:65532 /out/public /run/pillion/public
 ENV PILLION_STATE=/var/lib/pillion
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/pillion"]

@@ -58,6 +58,7 @@ tests unit . -race -timeout 20m $packages
 PILLION_TEST_ENGINE=net tests proxy-net . -race -timeout 10m -skip 'Guard|Leaf|CA|Publish|Peer|Fuzz|Fast' ./proxy
 tests end-to-end . -race -count=1 -timeout 25m $end_to_end
 tests image . -count=1 -timeout 20m $image
+tests compose deploy/compose/check -timeout 5m ./...
 [ ! -f bench/go.mod ] || tests bench bench -timeout 10m ./...
 [ -n "${NO_LINT:-}" ] || suite lint scripts/lint.sh
 

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillion/creds/credstest"
 )
 
 // A sidecarProcess is the real program, built without -race, as its own process.
@@ -156,24 +158,8 @@ func plainEnvironment(t *testing.T) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LANG=C.UTF-8"}
 }
 
-// need skips the test where a program or a file is missing; in continuous
-// integration, which installs all of them (scripts/deps.sh), it fails.
+// need skips the test where something is not installed.
 func need(t *testing.T, what ...string) {
 	t.Helper()
-	for _, what := range what {
-		if what == "" {
-			continue
-		}
-		_, err := exec.LookPath(what)
-		if strings.HasPrefix(what, "/") {
-			_, err = os.Stat(what)
-		}
-		switch {
-		case err == nil:
-		case os.Getenv("CI") == "true":
-			t.Fatalf("%s is not installed, and with CI=true nothing may be skipped", what)
-		default:
-			t.Skipf("%s is not installed: `make test-deps` installs it", what)
-		}
-	}
+	credstest.Need(t, what...)
 }

@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"pillion/creds/vaultstore"
 )
 
 // noEnvironment is a process without any variable but a home.
@@ -100,19 +98,42 @@ func TestExampleConfiguration(t *testing.T) {
 	if full.Upstream.Proxy == "" || full.Upstream.Resolve["demo.example"] == "" || len(full.names()) == 0 || full.Proxy.AllowUIDs == nil || len(full.SFTP.Listeners) != 2 || full.sftpPolicy == 0 {
 		t.Errorf("commented keys were not read: %+v", full)
 	}
-	if vault := vaultExample(t, string(data)); vault.Auth.Role != "pillion" || len(vault.Prefixes) != 2 || vault.MaxDenied != 5*time.Minute {
-		t.Errorf("the example of Vault was not read: %+v", vault)
+	vault := vaultExample(t, string(data))
+	if v := vault.vault; v.Auth.Role != "pillion" || len(v.Prefixes) != 2 || v.MaxDenied != 5*time.Minute {
+		t.Errorf("the example of Vault was not read: %+v", v)
+	}
+	// Of the keys of logins some exclude one another: these stand in comments twice.
+	login := map[string]bool{}
+	for _, found := range regexp.MustCompile(`(?m)^# +# ([a-z_]+): `).FindAllSubmatch(data, -1) {
+		login["store.vault.auth."+string(found[1])] = true
 	}
 	for _, key := range allKeys() {
-		last := key[strings.LastIndex(key, ".")+1:]
-		if !bytes.Contains(data, []byte(last+":")) {
-			t.Errorf("the example does not mention %s", key)
+		if full.places[key] == "" && vault.places[key] == "" && !login[key] {
+			t.Errorf("the example does not have %s", key)
+		}
+		delete(login, key)
+	}
+	for key := range login {
+		t.Errorf("the example has %s, which is no key", key)
+	}
+}
+
+// Other configurations that are shipped are good as well.
+func TestShippedConfigurations(t *testing.T) {
+	for _, file := range []string{"../../deploy/systemd/pillion.yaml", "../../deploy/compose/pillion.yaml"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		environment := map[string]string{"HOME": "/home/somebody", "VAULT_ADDR": "http://vault:8200"}
+		if _, err := parseConfig(file, data, func(name string) string { return environment[name] }, ""); err != nil {
+			t.Errorf("%s: %v", file, err)
 		}
 	}
 }
 
 // vaultExample reads the part of the example that is about Vault.
-func vaultExample(t *testing.T, example string) vaultstore.Config {
+func vaultExample(t *testing.T, example string) *config {
 	t.Helper()
 	_, part, _ := strings.Cut(example, "VAULT_CACERT, ...) are stronger.\n")
 	if part == "" {
@@ -126,7 +147,7 @@ func vaultExample(t *testing.T, example string) vaultstore.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return *c.vault
+	return c
 }
 
 // plainKeyLine tells a commented key from a sentence.

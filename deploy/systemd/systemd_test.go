@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pillion/creds/credstest"
 )
 
 // mostExposure is in tenths, as systemd-analyze counts: 0 is a service that can do
@@ -14,7 +16,7 @@ import (
 const mostExposure = "20"
 
 func TestUnitIsHardened(t *testing.T) {
-	need(t, "systemd-analyze")
+	credstest.Need(t, "systemd-analyze")
 	output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold="+mostExposure, "pillion.service").CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	t.Log(lines[len(lines)-1])
@@ -25,7 +27,7 @@ func TestUnitIsHardened(t *testing.T) {
 
 // Every directive is known, and has a value that makes sense.
 func TestUnitIsValid(t *testing.T) {
-	need(t, "systemd-analyze")
+	credstest.Need(t, "systemd-analyze")
 	unit, err := os.ReadFile("pillion.service")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +49,7 @@ func TestUnitIsValid(t *testing.T) {
 }
 
 func TestUserIsMade(t *testing.T) {
-	need(t, "systemd-sysusers")
+	credstest.Need(t, "systemd-sysusers")
 	root := t.TempDir()
 	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
 		t.Fatal(err)
@@ -63,15 +65,4 @@ func TestUserIsMade(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(users), "pillion:x:") || !strings.Contains(string(users), ":/var/lib/pillion:") {
 		t.Errorf("%v\n%s", err, users)
 	}
-}
-
-func need(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed, and with CI=true nothing may be skipped", program)
-	}
-	t.Skipf("%s is not installed: make test-deps installs it", program)
 }
