@@ -3,7 +3,8 @@
 # store in .state and one example credential. Ctrl-C ends both.
 #
 # Elsewhere: PILLION_STATE, PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN,
-# PILLION_METRICS_LISTEN, and DEMO_LISTEN for the demonstration origin.
+# PILLION_METRICS_LISTEN, PILLION_CONSOLE_LISTEN, and DEMO_LISTEN for the demonstration
+# origin.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,7 @@ state=${PILLION_STATE:-.state}
 proxy=${PILLION_PROXY_LISTEN:-127.0.0.1:3128}
 sftp=${PILLION_SFTP_LISTEN:-127.0.0.1:2022}
 metrics=${PILLION_METRICS_LISTEN:-127.0.0.1:9180}
+console=${PILLION_CONSOLE_LISTEN:-127.0.0.1:8180}
 demo=${DEMO_LISTEN:-127.0.0.1:8443}
 config=$state/pillion.yaml
 
@@ -27,6 +29,7 @@ state: .
 proxy: {listen: "$proxy"}
 sftp: {listen: "$sftp"}
 metrics: {listen: "$metrics"}
+console: {listen: "$console"}
 upstream:
   # demo.example is the demonstration origin: on loopback, which is refused
   # unless listed, and with a certificate of a CA of its own.
@@ -66,17 +69,22 @@ read -r line <&3 || {
 pillion_pid=$!
 until "$pillion" health --config "$config" >/dev/null 2>&1; do
   kill -0 "$pillion_pid" 2>/dev/null || {
-    echo "make run: pillion did not start; PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN and PILLION_METRICS_LISTEN name other addresses" >&2
+    echo "make run: pillion did not start; PILLION_PROXY_LISTEN, PILLION_SFTP_LISTEN, PILLION_METRICS_LISTEN and PILLION_CONSOLE_LISTEN name other addresses" >&2
     exit 1
   }
   sleep 0.1
 done
+
+# PILLION_CONSOLE_LISTEN=off switches the page off.
+page=$("$pillion" console-link --config "$config" 2>/dev/null) || page='off'
 
 cat <<EOF
 
   proxy                http://$proxy
   SFTP                 $sftp (docs/sftp.md)
   metrics and health   http://$metrics/metrics  /livez  /readyz
+  page                 $page
+                       (good once, for ten minutes; $pillion console-link --config $config makes another)
   demonstration origin https://demo.example/ (on $demo, reached through the proxy alone)
   state                $state (credentials: store.age; for clients: public/)
 

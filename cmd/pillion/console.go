@@ -62,17 +62,24 @@ func (d *daemon) openConsole() error {
 	if err != nil {
 		return err
 	}
-	s.http = &http.Server{
-		Handler: d.faultless(handler), ErrorLog: d.serverLog(),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 32 << 10,
-	}
+	s.http = boundedServer(d.faultless(handler))
+	s.http.ErrorLog = d.serverLog()
 	if c.Console.TLS.Cert != "" {
 		files := &certificateFiles{what: "console.tls", cert: c.Console.TLS.Cert, key: c.Console.TLS.Key}
 		s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.certificate}
 	}
 	d.console = s
 	return nil
+}
+
+// boundedServer serves people: a head within 5 s and 32 KiB, a form within 30 s (of
+// 256 KiB, which the page sees to), an answer within two minutes, since a test may
+// take 90 s.
+func boundedServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 32 << 10,
+	}
 }
 
 // faultless turns a fault of the page into an answer and a line of the log. What was

@@ -38,6 +38,7 @@ var _ console.Live = (*prometheusLive)(nil)
 
 const (
 	prometheusFresh   = 30 * time.Second // how long an answer is used
+	prometheusRetry   = 5 * time.Second  // and that there is none
 	prometheusTimeout = 5 * time.Second  // for all questions together
 	prometheusBack    = 24 * time.Hour   // how far back use is looked for
 	prometheusStep    = 10 * time.Minute // how exactly
@@ -53,7 +54,7 @@ func newPrometheusLive(address string, log *slog.Logger) *prometheusLive {
 
 // Source says whose requests they are.
 func (l *prometheusLive) Source() string {
-	return "the last 24 hours of all pillions that Prometheus reads"
+	return "requests of the last 24 hours through all pillions that Prometheus reads"
 }
 
 // Usage returns who used a credential; false while Prometheus does not answer.
@@ -80,8 +81,11 @@ func (l *prometheusLive) Minutes() []console.Minute {
 func (l *prometheusLive) refresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.now()
-	if now.Sub(l.asked) < prometheusFresh {
+	now, fresh := l.now(), prometheusFresh
+	if !l.known {
+		fresh = prometheusRetry
+	}
+	if now.Sub(l.asked) < fresh {
 		return
 	}
 	l.asked = now
@@ -97,15 +101,72 @@ func (l *prometheusLive) refresh() {
 	l.known = true
 }
 
+// usedSeries are what counts the use of a credential: requests, and sessions of SFTP.
+const usedSeries = `{__name__=~"pillion_requests_total|pillion_sftp_sessions_total",credential!=""}`
+
+// hourQueries are what the last hour is made of, in steps of hourStep: there are two
+// samples in each also where Prometheus looks but once a minute.
+var hourQueries = []struct {
+	expression string
+	of         func(*console.Minute) *int
+}{
+	{`sum(increase({__name__=~"pillion_requests_total|pillion_sftp_sessions_total"}[5m]))`, func(m *console.Minute) *int { return &m.Requests }},
+	{`sum(increase(pillion_requests_total{code=~"[45].*"}[5m]) or increase(pillion_sftp_sessions_total{result!="ok"}[5m]))`, func(m *console.Minute) *int { return &m.Errors }},
+}
+
+const hourStep = 5 // minutes
+
 // ask fills usage and minutes. The caller holds mu.
 func (l *prometheusLive) ask(ctx context.Context, now time.Time) error {
-	used, err := l.query(ctx, `sum by (credential, namespace, pod, instance) (increase(pillion_requests_total{credential!=""}[24h])) > 0`, now, 0, 0)
+	pillions, err := l.query(ctx, `count(pillion_build_info)`, now, 0, 0)
 	if err != nil {
 		return err
 	}
-	steps, err := l.query(ctx, `sum by (credential) (increase(pillion_requests_total{credential!=""}[10m])) > 0`, now, prometheusBack, prometheusStep)
+	if len(pillions) == 0 {
+		return errors.New("it reads the metrics of no pillion")
+	}
+	usage, err := l.askUsage(ctx, now)
 	if err != nil {
 		return err
+	}
+	minutes := make([]console.Minute, 60)
+	for _, q := range hourQueries {
+		found, err := l.query(ctx, q.expression, now, (60-hourStep)*time.Minute, hourStep*time.Minute)
+		if err != nil {
+			return err
+		}
+		for _, s := range found {
+			for _, p := range s.points {
+				last := 59 - int(now.Sub(p.at).Round(time.Minute)/time.Minute)
+				spread(minutes, last, int(p.value+0.5), q.of)
+			}
+		}
+	}
+	l.usage, l.minutes = usage, minutes
+	return nil
+}
+
+// spread puts what was counted in a step onto its minutes, of which the last is given;
+// the sum stays.
+func spread(minutes []console.Minute, last, n int, of func(*console.Minute) *int) {
+	for i := range hourStep {
+		if at := last - i; at >= 0 && at < len(minutes) {
+			share := n / (hourStep - i)
+			*of(&minutes[at]) += share
+			n -= share
+		}
+	}
+}
+
+// askUsage asks who used what in the last 24 hours, and when last.
+func (l *prometheusLive) askUsage(ctx context.Context, now time.Time) (map[string]console.Usage, error) {
+	used, err := l.query(ctx, `sum by (credential, namespace, pod, instance) (increase(`+usedSeries+`[24h])) > 0`, now, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := l.query(ctx, `sum by (credential) (increase(`+usedSeries+`[10m])) > 0`, now, prometheusBack, prometheusStep)
+	if err != nil {
+		return nil, err
 	}
 	usage := map[string]console.Usage{}
 	for _, s := range used {
@@ -118,6 +179,7 @@ func (l *prometheusLive) ask(ctx context.Context, now time.Time) error {
 	}
 	for name, u := range usage {
 		slices.Sort(u.Clients)
+		u.Last = now // within the last step, unless that knows better
 		usage[name] = u
 	}
 	for _, s := range steps {
@@ -125,25 +187,7 @@ func (l *prometheusLive) ask(ctx context.Context, now time.Time) error {
 		u.Last = s.last().at
 		usage[s.Metric["credential"]] = u
 	}
-	minutes := make([]console.Minute, 60)
-	for expression, count := range map[string]func(*console.Minute, int){
-		`sum(increase(pillion_requests_total[1m]))`:                 func(m *console.Minute, n int) { m.Requests = n },
-		`sum(increase(pillion_requests_total{code=~"[45].*"}[1m]))`: func(m *console.Minute, n int) { m.Errors = n },
-	} {
-		series, err := l.query(ctx, expression, now, 59*time.Minute, time.Minute)
-		if err != nil {
-			return err
-		}
-		for _, s := range series {
-			for _, p := range s.points {
-				if i := 59 - int(now.Sub(p.at)/time.Minute); i >= 0 && i < 60 {
-					count(&minutes[i], int(p.value+0.5))
-				}
-			}
-		}
-	}
-	l.usage, l.minutes = usage, minutes
-	return nil
+	return usage, nil
 }
 
 // clientOf names a pod by what Prometheus knows of it.
@@ -226,4 +270,6 @@ func (l *prometheusLive) query(ctx context.Context, expression string, now time.
 	return answer.Data.Result, nil
 }
 
-func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+// unix is a time as Prometheus takes it, to the millisecond: of a whole second the last
+// samples would be missing.
+func unix(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }

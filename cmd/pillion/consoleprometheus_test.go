@@ -23,6 +23,8 @@ func TestConsoleFromPrometheus(t *testing.T) {
 		switch {
 		case broken.Load():
 			http.Error(w, "no", http.StatusBadGateway)
+		case strings.Contains(query, "build_info"):
+			fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"2"]}]}}`, now.Unix())
 		case strings.Contains(query, "pod"):
 			fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[
 				{"metric":{"credential":"jira","namespace":"tools","pod":"b"},"value":[%d,"10.4"]},
@@ -33,7 +35,7 @@ func TestConsoleFromPrometheus(t *testing.T) {
 		case strings.Contains(query, "[45]"):
 			fmt.Fprintf(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[%d,"1"]]}]}}`, now.Unix())
 		default:
-			fmt.Fprintf(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[%d,"4"],[%d,"7"]]}]}}`, now.Unix()-59*60, now.Unix())
+			fmt.Fprintf(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[%d,"4"],[%d,"7"]]}]}}`, now.Unix()-55*60, now.Unix())
 		}
 	}))
 	defer prometheus.Close()
@@ -43,22 +45,25 @@ func TestConsoleFromPrometheus(t *testing.T) {
 	if !known || jira.Requests != 12 || strings.Join(jira.Clients, " ") != "tools/a tools/b" || now.Sub(jira.Last) != 20*time.Minute {
 		t.Errorf("jira: %+v, %v", jira, known)
 	}
-	if itsm, _ := l.Usage("itsm"); strings.Join(itsm.Clients, " ") != "10.0.0.1:9180" || !itsm.Last.IsZero() {
+	if itsm, _ := l.Usage("itsm"); strings.Join(itsm.Clients, " ") != "10.0.0.1:9180" || !itsm.Last.Equal(now) {
 		t.Errorf("itsm: %+v", itsm)
 	}
 	if nobody, known := l.Usage("nobody"); !known || nobody.Requests != 0 {
 		t.Errorf("nobody: %+v, %v", nobody, known)
 	}
 	m := l.Minutes()
-	if len(m) != 60 || m[0].Requests != 4 || m[59].Requests != 7 || m[59].Errors != 1 || m[30].Requests != 0 {
+	if len(m) != 60 || m[0].Requests != 1 || m[4].Requests != 0 || m[59].Requests != 1 || m[55].Requests != 2 || m[55].Errors != 1 || m[59].Errors != 0 || m[30].Requests != 0 {
 		t.Errorf("minutes: %+v", m)
 	}
-	if asked.Load() != 4 {
+	if asked.Load() != 5 {
 		t.Errorf("it was asked %d times", asked.Load())
 	}
 	broken.Store(true)
 	now = now.Add(time.Minute)
 	if _, known := l.Usage("jira"); known {
 		t.Error("it is known although Prometheus does not answer")
+	}
+	if l.Minutes() != nil {
+		t.Error("the last hour is known although Prometheus does not answer")
 	}
 }

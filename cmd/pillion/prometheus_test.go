@@ -78,13 +78,23 @@ type promServer struct{ address string }
 // startPrometheus starts one that evaluates the rules of a file; if "", none.
 func startPrometheus(t *testing.T, program, rules string, targets ...string) promServer {
 	t.Helper()
-	dir := t.TempDir()
+	return startPrometheusAt(t, program, unusedAddress(t), rules, targets...)
+}
+
+// unusedAddress returns a loopback address that nothing listens on now.
+func unusedAddress(t *testing.T) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
-	listener.Close()
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func startPrometheusAt(t *testing.T, program, address, rules string, targets ...string) promServer {
+	t.Helper()
+	dir := t.TempDir()
 	config := map[string]any{
 		"global":         map[string]string{"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
 		"scrape_configs": []any{map[string]any{"job_name": "pillion", "static_configs": []any{map[string]any{"targets": targets}}}},

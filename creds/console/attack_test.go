@@ -304,9 +304,16 @@ func attackStranger(t *testing.T) {
 func attackSize(t *testing.T) {
 	r := loggedIn(t, nil)
 	big := url.Values{"name": {"big"}, "scope": {strings.Repeat("a", maxForm)}}.Encode()
-	r.request("POST", "/new", big, "Sec-Fetch-Site", "same-origin").want(t, http.StatusRequestEntityTooLarge)
-	many := strings.Repeat("header_name_of=A&header_value_of=b&", 3000)
-	r.request("POST", "/new", many+"protocol=https", "Sec-Fetch-Site", "same-origin").want(t, http.StatusUnprocessableEntity)
+	r.request("POST", "/new", big, "Sec-Fetch-Site", "same-origin").want(t, http.StatusRequestEntityTooLarge, "more than 256 KiB")
+	r.request("POST", "/new", strings.Repeat("header_name_of=A&header_value_of=b&", 251), "Sec-Fetch-Site", "same-origin").want(t, http.StatusRequestEntityTooLarge, "more than 500 fields")
+	r.request("POST", "/new", strings.Repeat("header_name_of=A&header_value_of=b&", 200), "Sec-Fetch-Site", "same-origin").want(t, http.StatusUnprocessableEntity)
+	r.request("POST", "/new", "name=%zz", "Sec-Fetch-Site", "same-origin").want(t, http.StatusBadRequest, "It is broken")
+	// A form of another kind is none: it is as if nothing was filled in.
+	r.request("POST", "/new", "--x\r\nContent-Disposition: form-data; name=name\r\n\r\nother\r\n--x--\r\n", "Sec-Fetch-Site", "same-origin", "Content-Type", "multipart/form-data; boundary=x").
+		want(t, http.StatusUnprocessableEntity, "Name is required")
+	if names, err := r.store.List(t.Context(), creds.KeyCredentials); err != nil || len(names) != 0 {
+		t.Errorf("something is stored: %v, %v", names, err)
+	}
 	// One that drips holds up nobody else.
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.page.host)
 	if err != nil {

@@ -7,14 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"pillion/creds"
@@ -28,8 +24,7 @@ type tab struct {
 	ctx context.Context
 	axe string
 
-	mu       sync.Mutex
-	problems []string // that the browser's console shows: violations of the policy, above all
+	problems func() []string // that the browser's console shows: violations of the policy, above all
 }
 
 func newTab(t *testing.T, r *rig) *tab {
@@ -41,29 +36,7 @@ func newTab(t *testing.T, r *rig) *tab {
 		}
 		t.Skip("there is no chromium")
 	}
-	b := &tab{rig: r, t: t, ctx: ctx, axe: credstest.Axe(t)}
-	err := chromedp.Listen(ctx, func(event any) {
-		text := ""
-		switch e := event.(type) {
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
-				text = e.Entry.Text
-			}
-		case *runtime.EventExceptionThrown:
-			text = e.ExceptionDetails.Text
-		}
-		if text != "" && !strings.HasPrefix(text, "Failed to load resource: the server responded with a status of 4") { // what the test asks for
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.problems = append(b.problems, text)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := chromedp.Call(ctx, log.Enable, cdp.Empty{}); err != nil {
-		t.Fatal(err)
-	}
+	b := &tab{rig: r, t: t, ctx: ctx, axe: credstest.Axe(t), problems: credstest.WatchConsole(t, ctx)}
 	b.open(r.links.New())
 	return b
 }
@@ -338,9 +311,7 @@ func TestPagesInChromium(t *testing.T) {
 	b.examine("list-no-match")
 	b.press("header button")
 	b.examine("login")
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, problem := range b.problems {
+	for _, problem := range b.problems() {
 		t.Errorf("the browser's console says: %s", problem)
 	}
 }

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -11,8 +13,13 @@ import (
 const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
-// maxForm is far more than the largest form needs: a login template has 64 KiB.
-const maxForm = 256 << 10
+// The bounds of a posted form are far more than the largest needs: a login template has
+// 64 KiB, and there are some thirty fields and 50 headers. Those of a request's head,
+// and how long it may take, are of the http.Server around.
+const (
+	maxForm   = 256 << 10 // bytes
+	maxFields = 500
+)
 
 // guarded puts before every page what no page may forget.
 func (s *Server) guarded(next http.Handler) http.Handler {
@@ -44,11 +51,26 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 }
 
 // form reads the posted form; it answers itself, and returns false, when that is
-// too large or broken.
+// too large, broken, or cut on its way.
 func (s *Server) form(w http.ResponseWriter, r *http.Request, session *Session) bool {
+	problem, status := "", http.StatusRequestEntityTooLarge
 	if err := r.ParseForm(); err != nil {
-		s.fail(w, session, http.StatusRequestEntityTooLarge, "The form cannot be read", "It is too large, or was cut on its way. Nothing was changed.")
-		return false
+		tooLarge := (*http.MaxBytesError)(nil)
+		if problem = "It has more than 256 KiB."; !errors.As(err, &tooLarge) {
+			problem, status = "It is broken, or was cut on its way.", http.StatusBadRequest
+		}
+	} else if count := countFields(r.PostForm); count > maxFields {
+		problem = "It has more than 500 fields."
 	}
-	return true
+	if problem != "" {
+		s.fail(w, session, status, "The form cannot be read", problem+" Nothing was changed.")
+	}
+	return problem == ""
+}
+
+func countFields(form url.Values) (n int) {
+	for _, values := range form {
+		n += len(values)
+	}
+	return n
 }

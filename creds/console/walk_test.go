@@ -31,7 +31,7 @@ func TestWalkInChromium(t *testing.T) {
 		b.t, b.rig.t = t, t
 		b.keyboard()
 	})
-	for _, problem := range b.problems {
+	for _, problem := range b.problems() {
 		t.Errorf("the browser's console says: %s", problem)
 	}
 }

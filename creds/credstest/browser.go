@@ -4,9 +4,15 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -46,4 +52,40 @@ func Browser(t testing.TB, width, height int) (context.Context, bool) {
 		t.Fatalf("starting Chromium: %v", err)
 	}
 	return ctx, true
+}
+
+// WatchConsole collects what a browser's console has against the pages that it shows
+// from now on: errors, warnings, violations of the content policy. An answer of 4xx,
+// which tests ask for, is none.
+func WatchConsole(t testing.TB, ctx context.Context) (problems func() []string) { //nolint:revive // the test comes first, as everywhere in this package
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	err := chromedp.Listen(ctx, func(event any) {
+		text := ""
+		switch e := event.(type) {
+		case *log.EventEntryAdded:
+			if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+				text = e.Entry.Text
+			}
+		case *runtime.EventExceptionThrown:
+			text = e.ExceptionDetails.Text
+		}
+		if text != "" && !strings.HasPrefix(text, "Failed to load resource: the server responded with a status of 4") {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, text)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Call(ctx, log.Enable, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
 }
