@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,16 +54,16 @@ func TestConsoleIsBounded(t *testing.T) {
 	const form = "POST /login HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n"
 	for what, row := range map[string]struct {
 		text string
-		want int
+		want []int // 0: no answer
 	}{
-		"a head of 40 KiB":          {"GET / HTTP/1.1\r\nHost: HOST\r\nCookie: " + strings.Repeat("a", 40<<10) + "\r\n\r\n", http.StatusRequestHeaderFieldsTooLarge},
-		"a thousand long fields":    {"GET / HTTP/1.1\r\nHost: HOST\r\n" + strings.Repeat(fmt.Sprintf("X: %s\r\n", strings.Repeat("a", 100)), 1000) + "\r\n", http.StatusRequestHeaderFieldsTooLarge},
-		"a head that never ends":    {"GET / HTTP/1.1\r\nHost: HOST\r\nX", 0},
-		"a form that never ends":    {form + "way=link", http.StatusBadRequest},
-		"a form that never begins":  {form, http.StatusBadRequest},
-		"a connection without word": {"", 0},
+		"a head of 40 KiB":          {"GET / HTTP/1.1\r\nHost: HOST\r\nCookie: " + strings.Repeat("a", 40<<10) + "\r\n\r\n", []int{431}},
+		"a thousand long fields":    {"GET / HTTP/1.1\r\nHost: HOST\r\n" + strings.Repeat(fmt.Sprintf("X: %s\r\n", strings.Repeat("a", 100)), 1000) + "\r\n", []int{431}},
+		"a head that never ends":    {"GET / HTTP/1.1\r\nHost: HOST\r\nX", []int{0, 400, 408}},
+		"a form that never ends":    {form + "way=link", []int{400}},
+		"a form that never begins":  {form, []int{400}},
+		"a connection without word": {"", []int{0}},
 	} {
-		if status, ended := send(row.text); !ended || status != row.want {
+		if status, ended := send(row.text); !ended || !slices.Contains(row.want, status) {
 			t.Errorf("%s is answered %d, the connection ended: %v", what, status, ended)
 		}
 	}
