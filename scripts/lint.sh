@@ -15,7 +15,7 @@ if [ -n "$unformatted" ]; then
   echo "$unformatted"
   status=1
 fi
-for module in . bench deploy/compose/check; do
+for module in . bench deploy/compose/check deploy/kubernetes/check; do
   [ -f "$module/go.mod" ] || continue
   (
     cd "$module" || exit 1

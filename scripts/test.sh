@@ -46,6 +46,8 @@ suite modules go mod download
 (cd tools/sbom && go mod download) || failed+=(modules)
 # A real Vault, in a module of its own: minutes where the build cache is empty.
 suite vault-build scripts/vaultcore.sh
+# helm, kustomize and kubeconform; likewise.
+suite kubetools-build scripts/kubetools.sh
 # A real OpenID provider, and what examines pages; their tests skip where there is
 # no npm.
 if command -v npm >/dev/null; then
@@ -58,6 +60,8 @@ tests unit . -race -timeout 20m $packages
 PILLION_TEST_ENGINE=net tests proxy-net . -race -timeout 10m -skip 'Guard|Leaf|CA|Publish|Peer|Fuzz|Fast' ./proxy
 tests end-to-end . -race -count=1 -timeout 25m $end_to_end
 tests image . -count=1 -timeout 20m $image
+# They run programs over files outside of their module: nothing here may be cached.
+KUBETOOLS=$(scripts/kubetools.sh) SWAGGER=$(scripts/swagger.sh) tests kubernetes deploy/kubernetes/check -count=1 -timeout 10m ./...
 tests compose deploy/compose/check -timeout 5m ./...
 [ ! -f bench/go.mod ] || tests bench bench -timeout 10m ./...
 [ -n "${NO_LINT:-}" ] || suite lint scripts/lint.sh

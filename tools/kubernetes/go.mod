@@ -1,3 +1,5 @@
+// What examines the files for Kubernetes, apart from the other tools since each side
+// has its own versions of common dependencies. scripts/kubetools.sh builds it.
 module pillion/tools/kubernetes
 
 go 1.26.0

@@ -1,14 +1,15 @@
+// A module of its own: nothing of Kubernetes becomes a dependency of pillion.
 module pillion/deploy/kubernetes/check
 
 go 1.26.0
 
 require (
-	github.com/cert-manager/cert-manager v1.20.0
-	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.92.0
-	go.yaml.in/yaml/v3 v3.0.4
-	k8s.io/api v0.36.3
-	k8s.io/apimachinery v0.36.3
-	k8s.io/pod-security-admission v0.36.3
+	github.com/cert-manager/cert-manager v1.20.0 // the type Certificate, decoded strictly
+	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.92.0 // the types PodMonitor and PrometheusRule
+	go.yaml.in/yaml/v3 v3.0.4 // documents of what was rendered
+	k8s.io/api v0.36.3 // Kubernetes' types
+	k8s.io/apimachinery v0.36.3 // the strict decoder
+	k8s.io/pod-security-admission v0.36.3 // the levels of Pod Security, as API servers judge them
 )
 
 require (
