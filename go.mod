@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	filippo.io/age v1.3.2 // the embedded store is a file that the stock age tool reads
+	github.com/KimMachineGun/automemlimit v1.0.1 // tells the garbage collector what the container may use
 	github.com/chromedp/cdproto v0.159.0 // tests: what chromedp has no words for, such as a browser without scripts
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser at consent and on the page
 	github.com/coreos/go-systemd/v22 v22.7.0 // tells systemd that we are ready, reload, end, and live
@@ -46,6 +47,7 @@ require (
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/mapstructure v1.5.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/pbnjay/memory v0.0.0-20210728143218-7b4eea64cf58 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/ryanuber/go-glob v1.0.0 // indirect

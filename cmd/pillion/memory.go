@@ -1,6 +1,10 @@
 package main
 
-import "os"
+import (
+	"os"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+)
 
 // heapRoom is how much garbage the heap may hold beyond what lives. Go's own
 // floor of 4 MiB means a collection every few hundred requests, and a quarter more
@@ -16,4 +20,15 @@ func ballast() []byte {
 		return nil
 	}
 	return make([]byte, heapRoom)
+}
+
+// limitMemory tells Go's runtime of the memory that the container or the unit may
+// use: nine tenths of it, the rest is for what is not Go's. Without it garbage piles
+// up to twice what lives, and 64 MiB with 300 busy tunnels end in the kernel's kill.
+// A GOMEMLIMIT in the environment stands for itself. How many processors there are
+// the runtime finds out by itself.
+func (d *daemon) limitMemory() {
+	if _, err := memlimit.Set(memlimit.WithRatio(0.9)); err != nil {
+		d.log.Debug("the memory limit of this process is unknown: GOMEMLIMIT sets one", "error", err.Error())
+	}
 }

@@ -115,6 +115,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 		return err
 	}
 	defer d.close()
+	d.limitMemory()
 	admin, err := listenAdmin(d.config.Load().adminSocket())
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -63,6 +64,11 @@ func (l *lab) pod(t *testing.T) {
 		if caps := l.processStatus(container, "CapBnd"); caps != "0000000000000000" {
 			t.Errorf("the capabilities of %s are %s", container, caps)
 		}
+	}
+	// The garbage collector knows the limit: nine tenths of 64 MiB.
+	metrics := l.run("podman", "exec", exporter, "curl", "-sS", "--noproxy", "*", "http://127.0.0.1:9180/metrics")
+	if !strings.Contains(metrics, "\ngo_gc_gomemlimit_bytes 6.0397977e+07\n") {
+		t.Errorf("of 64 MiB: %s", regexp.MustCompile("go_gc_gomemlimit_bytes [^\n]*").FindString(metrics))
 	}
 	// Nothing but loopback: two lines of heading, and lo.
 	if interfaces := l.processFile(exporter, "net/dev"); strings.Count(interfaces, "\n") != 3 || !strings.Contains(interfaces, " lo:") {
