@@ -28,6 +28,7 @@ import (
 // expression of the dashboard has an answer, the alert of a renewal that fails fires,
 // tells the reason, and ends.
 func TestMonitoringOfAFleet(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
