@@ -54,19 +54,19 @@ func TestPrometheusSeesTokens(t *testing.T) {
 	provider.Answer(credstest.ReplyError(http.StatusUnauthorized, "invalid_client", ""))
 	_, _ = i.run("", "try", "https://example.com/refused") // a 401, for which a new token is asked in vain
 	for query, want := range map[string]string{
-		`pillion_token_refreshes_total{credential="tool",result="success"}`:             "1",
-		`pillion_token_refreshes_total{credential="tool",result="failure"}`:             "1",
-		`pillion_token_refresh_errors_total{credential="tool",reason="invalid_client"}`: "1",
-		`pillion_token_refresh_errors_total{credential="tool",reason="timeout"}`:        "0",
-		`pillion_token_refresh_duration_seconds_count{result="success"}`:                "1",
-		`pillion_token_expiry_timestamp_seconds{credential="tool"} > bool time()`:       "1",
-		`pillion_token_last_success_timestamp_seconds{credential="tool"} > bool 0`:      "1",
-		`pillion_token_lease_conflicts_total{credential="tool"}`:                        "0",
-		`pillion_token_rescues_total{credential="tool"}`:                                "0",
-		`pillion_token_unknown_outcomes_total{credential="tool"}`:                       "0",
-		`pillion_upstream_unauthorized_total{credential="tool"}`:                        "1",
-		`pillion_consent_required{credential="code"}`:                                   "1",
-		`pillion_token_refreshes_total{credential="code",result="failure"}`:             "0",
+		`pillion_token_refreshes_total{credential="tool",result="success"}`:                                "1",
+		`pillion_token_refreshes_total{credential="tool",result="failure"}`:                                "1",
+		`pillion_token_refresh_errors_total{credential="tool",reason="invalid_client"}`:                    "1",
+		`pillion_token_refresh_errors_total{credential="tool",reason="timeout"}`:                           "0",
+		`pillion_token_refresh_duration_seconds_count{grant="oauth2-client-credentials",result="success"}`: "1",
+		`pillion_token_expiry_timestamp_seconds{credential="tool"} > bool time()`:                          "1",
+		`pillion_token_last_success_timestamp_seconds{credential="tool"} > bool 0`:                         "1",
+		`pillion_token_lease_conflicts_total{credential="tool"}`:                                           "0",
+		`pillion_token_rescues_total{credential="tool"}`:                                                   "0",
+		`pillion_token_unknown_outcomes_total{credential="tool"}`:                                          "0",
+		`pillion_upstream_unauthorized_total{credential="tool"}`:                                           "1",
+		`pillion_consent_required{credential="code"}`:                                                      "1",
+		`pillion_token_refreshes_total{credential="code",result="failure"}`:                                "0",
 	} {
 		prometheus.await(t, query, want)
 	}

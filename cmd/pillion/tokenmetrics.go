@@ -19,7 +19,7 @@ var _ prometheus.Collector = (*tokenCollector)(nil)
 
 // What it collects, by credential.
 var (
-	tokenStateDesc   = tokenDesc("token_state", "1 for the state that the token is in, as this process saw it last.", "role", "state")
+	tokenStateDesc   = tokenDesc("token_state", "1 for the state that the token is in, told by who asks the provider for it.", "state")
 	tokenExpiryDesc  = tokenDesc("token_expiry_timestamp_seconds", "When the access token in use expires; 0 while there is none to send.")
 	tokenSuccessDesc = tokenDesc("token_last_success_timestamp_seconds", "When the access token in use was got; 0 while there is none to send.")
 	unrenewedDesc    = tokenDesc("token_unrenewed", "1 while this process misses a token and no refresher brings one.")
@@ -51,12 +51,10 @@ func (t *tokenCollector) Collect(out chan<- prometheus.Metric) {
 		gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{c.Name}, labels...)...)
 		}
-		role := "reader"
-		if t.renews(c) {
-			role = "refresher"
-		}
-		for _, status := range tokenStatuses {
-			gauge(tokenStateDesc, oneIf(state.Status == status), role, string(status))
+		if t.renews(c) { // a reader knows what it saw at its last request: of a fleet, thousands of old states
+			for _, status := range tokenStatuses {
+				gauge(tokenStateDesc, oneIf(state.Status == status), string(status))
+			}
 		}
 		gauge(tokenExpiryDesc, seconds(state.Expires))
 		gauge(tokenSuccessDesc, seconds(state.Issued))
