@@ -60,10 +60,12 @@ func (s *sidecarProcess) run(t *testing.T, input string, arguments ...string) st
 	return string(output)
 }
 
-// start starts `pillion run` and returns when it is ready.
-func (s *sidecarProcess) start(t *testing.T) {
+// start starts `pillion run` and returns when it is ready. What comes before its
+// command line may be given.
+func (s *sidecarProcess) start(t *testing.T, before ...string) {
 	t.Helper()
-	command := exec.Command(s.binary, "run", "--config", s.config, "--state", s.state)
+	line := append(before, s.binary, "run", "--config", s.config, "--state", s.state)
+	command := exec.Command(line[0], line[1:]...)
 	command.Env = plainEnvironment(t)
 	s.startAs(t, command)
 }
