@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"pillion/cmd/pillion/inject"
 )
 
 var (
@@ -141,6 +143,15 @@ func TestConfigurationPage(t *testing.T) {
 		}
 	}
 	walk(testApp().rootCommand())
+}
+
+// TestInjectHelp names every annotation of a pod.
+func TestInjectHelp(t *testing.T) {
+	for _, name := range inject.Annotations() {
+		if !strings.Contains(injectUsage, name) {
+			t.Errorf("the help of inject is silent about %s", name)
+		}
+	}
 }
 
 func testApp() *app {

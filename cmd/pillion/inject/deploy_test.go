@@ -3,6 +3,7 @@ package inject
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -71,6 +72,31 @@ func same(t *testing.T, file, want string) {
 	}
 	if got := string(read(t, file)); got != want {
 		t.Errorf("%s is not what inject adds (go test -run TestDeploy -update writes it); want\n%s", file, want)
+	}
+}
+
+// TestPage: docs/kubernetes.md has every annotation, and none that does not exist.
+func TestPage(t *testing.T) {
+	page := string(read(t, "../../../docs/kubernetes.md"))
+	_, table, _ := strings.Cut(page, "| annotation | default | means |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	said := map[string]bool{}
+	for _, name := range regexp.MustCompile("`("+Prefix+"[a-z-]+)").FindAllStringSubmatch(table, -1) {
+		said[name[1]] = true
+	}
+	for _, name := range Annotations() {
+		if !said[name] {
+			t.Errorf("the page does not have %s", name)
+		}
+		delete(said, name)
+	}
+	for name := range said {
+		t.Errorf("the page has %s, which does not exist", name)
+	}
+	for _, volume := range []string{PublicVolume, StateVolume, TokenVolume, ConfigVolume} {
+		if !strings.Contains(page, "`"+volume+"`") {
+			t.Errorf("the page does not have the volume %s", volume)
+		}
 	}
 }
 

@@ -44,8 +44,6 @@ func (s Settings) sidecar() object {
 			variable("PILLION_PUBLISH", PublicDir),
 			variable("PILLION_PROXY_LISTEN", s.proxy()),
 			variable("PILLION_METRICS_LISTEN", ":"+strconv.Itoa(s.MetricsPort)),
-			object{{"name", "GOMEMLIMIT"}, {"valueFrom", object{{"resourceFieldRef", object{
-				{"resource", "limits.memory"}, {"divisor", "1"}}}}}},
 		}},
 		field{"ports", []any{object{{"name", metricsPort}, {"containerPort", s.MetricsPort}}}},
 		// Three minutes for a Vault that is away; liveness asks neither Vault nor tools.

@@ -129,8 +129,6 @@ livenessProbe:
 - {name: PILLION_CONFIG, value: /etc/pillion/pillion.yaml}
 - {name: PILLION_STATE, value: /var/lib/pillion/state}
 - {name: PILLION_METRICS_LISTEN, value: ":9180"}
-- name: GOMEMLIMIT
-  valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: "1"}}
 {{- end }}
 
 {{- define "pillion.mounts" -}}
