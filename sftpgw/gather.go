@@ -31,6 +31,11 @@ type gatheredConn struct {
 	ahead  atomic.Int64
 	taken  chan struct{}
 	pauses *time.Timer
+
+	// When it is read again; see pace.go.
+	open     atomic.Pointer[func() int]
+	lastRead int // bytes
+	readAt   time.Time
 }
 
 // The buffers of bufio, that x/crypto uses, and of ours.
@@ -52,11 +57,16 @@ func (c *gatheredConn) begin(conn ssh.Conn) {
 }
 
 func (c *gatheredConn) Read(p []byte) (int, error) {
-	if c.reader.Buffered() == 0 {
+	begins := c.reader.Buffered() == 0
+	if begins {
 		c.pause()
+		c.pace()
 	}
 	n, err := c.reader.Read(p)
 	c.ahead.Add(int64(n))
+	if begins {
+		c.lastRead, c.readAt = n+c.reader.Buffered(), time.Now()
+	}
 	return n, err
 }
 

@@ -43,6 +43,11 @@ const relayLinger = 5 * time.Second
 // refused: all was asked that a session of SFTP asks.
 func relay(ctx context.Context, client ssh.Channel, requests <-chan *ssh.Request, up *session, scan *scanner) result {
 	r := &splice{client: client, up: up, scan: scan}
+	for _, ch := range []ssh.Channel{client, up.ch} {
+		if only, ok := ch.(*onlyChannel); ok {
+			only.pacedBy(scan.open)
+		}
+	}
 	go ssh.DiscardRequests(requests)
 	repliesDone, stderrDone := make(chan struct{}), make(chan struct{})
 	go r.requests()
