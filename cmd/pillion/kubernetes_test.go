@@ -13,34 +13,36 @@ import (
 	"pillion/creds/credstest"
 )
 
-// What is shipped for clusters, before a real API server: the webhook that it calls
-// brings the sidecar into the pods of a namespace that restricts them, and
-// that sidecar, run as its pod says, logs in to a Vault that asks the API server who
-// it is, and puts the credential on a connector's request.
+// What is shipped for clusters, before a real API server: it takes all of it, and the
+// webhook of the installed chart brings the sidecar into the pods of a namespace that
+// restricts them. That sidecar, run as its pod says, logs in to a Vault that asks the
+// API server who it is, and puts the credential on a connector's request.
 func TestKubernetes(t *testing.T) {
 	if os.Getenv("PILLION_KUBERNETES") == "" {
 		return // make e2e-kubernetes
 	}
 	c := newCluster(t)
+	t.Run("takes what is shipped", c.takesWhatIsShipped)
 	c.install(t)
 	t.Run("a labelled pod comes back with the sidecar", c.injects)
 	t.Run("a pod that cannot have the sidecar is refused", c.refuses)
 	t.Run("the sidecar logs in as its pod and injects", c.logsIn)
+	t.Run("an upgrade keeps the certificate", c.upgrades)
 	t.Run("without the webhook no labelled pod is made", c.failsClosed)
 }
 
 // Where things are in the cluster.
 const (
-	system     = "pillion-system" // the chart
-	tenant     = "team-a"         // pods
+	system     = "pillion" // the chart
+	tenant     = "team-a"  // pods
 	restricted = "pod-security.kubernetes.io/enforce=restricted"
 )
 
-// cluster is an API server, a webhook that it reaches on loopback, and a Vault that
-// asks it.
+// cluster is an API server, the webhook that it calls, and a Vault that asks it.
 type cluster struct {
 	*credstest.Kubernetes
-	program *sidecarProcess // the webhook, once installed
+	webhook *sidecarProcess
+	values  string // the chart's
 	vault   *credstest.Vault
 	origin  *origin
 }
@@ -48,11 +50,54 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{Kubernetes: credstest.StartKubernetes(t), vault: credstest.StartVault(t), origin: startOrigin(t, "tool.example")}
-	c.program = &sidecarProcess{binary: buildProgram(t, "."), metrics: freeAddress(t)}
-	for _, namespace := range []string{system, tenant} {
+	c.webhook = &sidecarProcess{binary: buildProgram(t, "."), metrics: freeAddress(t)}
+	c.values = fmt.Sprintf(`vault: {address: %q}
+sidecar:
+  namespaces: [%s]
+  config: {upstream: {ca_file: %q, allow: [%s], resolve: {%s: %q}}, sftp: {listen: "off"}}
+networkPolicy: {connectors: {enabled: true}}
+monitoring: {podMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}
+rbac: {vaultReviewer: true}
+`, c.vault.Addr, tenant, c.origin.caFile, c.origin.name, c.origin.name, c.origin.address)
+	for _, namespace := range []string{system, tenant, "tools", "more-tools"} {
 		c.Namespace(t, namespace, restricted)
 	}
+	c.Kubectl(t, "", "create", "serviceaccount", "connector", "--namespace", tenant)
+	c.Kubectl(t, "", "create", "--filename", c.Definitions)
+	for _, definition := range []string{"podmonitors.monitoring.coreos.com", "prometheusrules.monitoring.coreos.com", "certificates.cert-manager.io", "issuers.cert-manager.io"} {
+		c.Kubectl(t, "", "wait", "--for=condition=Established", "crd/"+definition)
+	}
 	return c
+}
+
+// takesWhatIsShipped: nothing is kept, everything is judged as if it were.
+func (c *cluster) takesWhatIsShipped(t *testing.T) {
+	dryRun := []string{"apply", "--server-side", "--dry-run=server"}
+	chart := c.Helm(t, "", "template", "pillion", "deploy/helm/pillion", "--namespace", system, "--values", "deploy/helm/pillion/ci/full-values.yaml")
+	for what, taken := range map[string]string{
+		"the chart with everything on": c.Kubectl(t, chart, append(dryRun, "--filename", "-")...),
+		"the example of kustomize":     c.Kubectl(t, "", append(dryRun, "--kustomize", "deploy/kubernetes/example")...),
+		"the pod written out":          c.Kubectl(t, "", append(dryRun, "--namespace", tenant, "--filename", "deploy/kubernetes/sidecar.yaml")...),
+		"what pillion inject makes":    c.Kubectl(t, "", "create", "--dry-run=server", "--namespace", tenant, "--filename", "cmd/pillion/inject/testdata/out"),
+	} {
+		if !strings.Contains(taken, "(server dry run)") {
+			t.Errorf("%s: %s", what, taken)
+		}
+		t.Logf("%s: %d objects", what, strings.Count(taken, "\n"))
+	}
+}
+
+// install installs the chart, and runs its webhook as its Deployment says.
+func (c *cluster) install(t *testing.T) {
+	t.Helper()
+	c.Helm(t, c.values, "install", "pillion", "deploy/helm/pillion", "--namespace", system, "--values", "-")
+	n := c.node(t, system, "deployment", "pillion-webhook")
+	container := n.pod.Spec.Containers[0]
+	listen := freeAddress(t)
+	command := exec.Command(c.webhook.binary, append(n.arguments(container), "--listen", listen, "--metrics-listen", c.webhook.metrics)...)
+	command.Env = n.environment(t, container)
+	c.webhook.startAs(t, command)
+	c.Route(listen)
 }
 
 // connector is a pod that somebody makes who has heard of the label alone.
@@ -70,12 +115,12 @@ spec:
 
 func (c *cluster) injects(t *testing.T) {
 	c.create(t, fmt.Sprintf(connector, "connector", ""))
-	p := c.pod(t, "connector")
+	p := c.pod(t, tenant, "pod", "connector")
 	if len(p.Spec.InitContainers) != 1 || p.Spec.InitContainers[0].Name != "pillion" || p.Spec.InitContainers[0].RestartPolicy != "Always" {
 		t.Errorf("init containers: %+v", p.Spec.InitContainers)
 	}
 	c.create(t, strings.Replace(fmt.Sprintf(connector, "other", ""), `"true"`, `"false"`, 1))
-	if p := c.pod(t, "other"); len(p.Spec.InitContainers) != 0 {
+	if p := c.pod(t, tenant, "pod", "other"); len(p.Spec.InitContainers) != 0 {
 		t.Errorf("without the label: %+v", p.Spec.InitContainers)
 	}
 }
@@ -92,31 +137,21 @@ func (c *cluster) logsIn(t *testing.T) {
 	c.letVaultAsk(t)
 	password := credstest.Canary("password").Reveal()
 	config := filepath.Join(t.TempDir(), "pillion.yaml")
-	text := fmt.Sprintf(`store:
-  vault:
-    address: %s
-    auth: {method: kubernetes, role: sidecar, token_file: /var/run/secrets/vault/token}
-sftp: {listen: "off"}
-upstream: {ca_file: tool-ca.crt, allow: [%s], resolve: {%s: %q}}
-`, c.vault.Addr, c.origin.name, c.origin.name, c.origin.address)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "store: {vault: {address: %q, auth: {method: token, token_file: none}}}\n", c.vault.Addr), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	shell(t, []string{"VAULT_TOKEN=" + c.vault.Root}, password, c.program.binary, "credential", "set", "tool", "--config", config,
+	shell(t, []string{"VAULT_TOKEN=" + c.vault.Root}, password, c.webhook.binary, "credential", "set", "tool", "--config", config,
 		"--url", "https://"+c.origin.name+"/", "--authorization", "basic", "--username", "exporter", "--password-file", "-")
-	c.Kubectl(t, "", "create", "configmap", "pillion", "--namespace", tenant,
-		"--from-file", config, "--from-file", c.origin.caFile)
 
-	node := c.node(t, "connector")
-	sidecar := node.pod.Spec.InitContainers[0]
-	s := &sidecarProcess{binary: c.program.binary, metrics: node.ports[":9180"]}
-	command := exec.Command(s.binary, sidecar.Args...)
-	command.Env = node.environment(t, sidecar)
+	n := c.node(t, tenant, "pod", "connector")
+	sidecar := n.pod.Spec.InitContainers[0]
+	s := &sidecarProcess{binary: c.webhook.binary, metrics: n.ports[":9180"]}
+	command := exec.Command(s.binary, n.arguments(sidecar)...)
+	command.Env = n.environment(t, sidecar)
 	s.startAs(t, command)
 
-	exporter := node.pod.Spec.Containers[0]
 	get := exec.Command("curl", "--silent", "--show-error", "--fail-with-body", "https://"+c.origin.name+"/metrics")
-	get.Env = node.environment(t, exporter)
+	get.Env = n.environment(t, n.pod.Spec.Containers[0])
 	if output, err := get.CombinedOutput(); err != nil || string(output) != answerTo("/metrics") {
 		t.Errorf("curl: %v\n%s", err, output)
 	}
@@ -132,10 +167,8 @@ upstream: {ca_file: tool-ca.crt, allow: [%s], resolve: {%s: %q}}
 // up as docs/vault.md says.
 func (c *cluster) letVaultAsk(t *testing.T) {
 	t.Helper()
-	c.Kubectl(t, "", "create", "serviceaccount", "vault", "--namespace", system)
-	c.Kubectl(t, "", "create", "clusterrolebinding", "vault", "--clusterrole", "system:auth-delegator", "--serviceaccount", system+":vault")
 	reviewer := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(reviewer, []byte(strings.TrimSpace(c.Kubectl(t, "", "create", "token", "vault", "--namespace", system))), 0o600); err != nil {
+	if err := os.WriteFile(reviewer, []byte(strings.TrimSpace(c.Kubectl(t, "", "create", "token", "pillion-vault-reviewer", "--namespace", system))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	vault := []string{"VAULT_ADDR=" + c.vault.Addr, "VAULT_TOKEN=" + c.vault.Root}
@@ -144,9 +177,22 @@ func (c *cluster) letVaultAsk(t *testing.T) {
 		"deploy/vault/setup.sh", "kubernetes", "sidecar", "pillion-sidecar", "default", tenant)
 }
 
+// upgrades: what the API server trusts the webhook by is made once.
+func (c *cluster) upgrades(t *testing.T) {
+	authority := func() string {
+		return c.Kubectl(t, "", "get", "mutatingwebhookconfiguration", "pillion-webhook", "--output", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+	}
+	before := authority()
+	c.Helm(t, c.values, "upgrade", "pillion", "deploy/helm/pillion", "--namespace", system, "--values", "-")
+	if before == "" || authority() != before {
+		t.Error("the upgrade made another authority")
+	}
+	c.create(t, fmt.Sprintf(connector, "upgraded", ""))
+}
+
 func (c *cluster) failsClosed(t *testing.T) {
-	c.program.signal(t, os.Kill)
-	_ = c.program.end(t, 10*time.Second)
+	c.webhook.signal(t, os.Kill)
+	_ = c.webhook.end(t, 10*time.Second)
 	_, err := c.Try(fmt.Sprintf(connector, "late", ""), "create", "--namespace", tenant, "--filename", "-")
 	if err == nil || !strings.Contains(err.Error(), "failed calling webhook") {
 		t.Errorf("a labelled pod: %v", err)
@@ -173,22 +219,4 @@ func shell(t *testing.T, environment []string, stdin string, words ...string) st
 		t.Fatalf("%s: %v\n%s%s", strings.Join(words, " "), err, output, stderr.String())
 	}
 	return string(output)
-}
-
-// install starts the webhook and has the API server call it.
-func (c *cluster) install(t *testing.T) {
-	t.Helper()
-	dir, listen := t.TempDir(), freeAddress(t)
-	shell(t, nil, "", c.program.binary, "webhook", "certificate", dir, "--name", "localhost")
-	command := exec.Command(c.program.binary, "webhook", "--tls-cert", dir+"/tls.crt", "--tls-key", dir+"/tls.key", "--listen", listen, "--metrics-listen", c.program.metrics)
-	command.Env = plainEnvironment(t)
-	c.program.startAs(t, command)
-	ca, err := os.ReadFile(dir + "/ca.crt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Kubectl(t, fmt.Sprintf(`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration","metadata":{"name":"pillion"},
-"webhooks":[{"name":"inject.pillion.example","clientConfig":{"url":"https://%s/inject","caBundle":%q},"objectSelector":{"matchLabels":{"pillion/inject":"true"}},
-"rules":[{"operations":["CREATE"],"apiGroups":[""],"apiVersions":["v1"],"resources":["pods"]}],"admissionReviewVersions":["v1"],"sideEffects":"None","failurePolicy":"Fail"}]}`,
-		"localhost"+listen[strings.LastIndexByte(listen, ':'):], base64.StdEncoding.EncodeToString(ca)), "create", "--filename", "-")
 }

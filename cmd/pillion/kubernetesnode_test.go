@@ -27,6 +27,7 @@ type podContainer struct {
 type podVolume struct {
 	Name      string
 	ConfigMap *struct{ Name string }
+	Secret    *struct{ SecretName string }
 	Projected *struct {
 		Sources []struct {
 			ServiceAccountToken *struct{ Audience, Path string }
@@ -34,18 +35,19 @@ type podVolume struct {
 	}
 }
 
-func (c *cluster) pod(t *testing.T, name string) pod {
+// pod reads a pod, or the one that a workload would make.
+func (c *cluster) pod(t *testing.T, namespace, kind, name string) pod {
 	t.Helper()
+	path := "{@}"
+	if kind != "pod" {
+		path = "{.spec.template}"
+	}
 	var p pod
-	if err := json.Unmarshal([]byte(c.get(t, "pod", name)), &p); err != nil {
+	text := c.Kubectl(t, "", "get", kind, name, "--namespace", namespace, "--output", "jsonpath="+path)
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-func (c *cluster) get(t *testing.T, kind, name string) string {
-	t.Helper()
-	return c.Kubectl(t, "", "get", kind, name, "--namespace", tenant, "--output", "json")
 }
 
 // node runs a pod's containers as processes of this machine: files and ports are
@@ -56,15 +58,16 @@ type node struct {
 	ports   map[string]string // the addresses of the sidecar, and what they are here
 }
 
-func (c *cluster) node(t *testing.T, name string) *node {
+func (c *cluster) node(t *testing.T, namespace, kind, name string) *node {
 	t.Helper()
-	n := &node{pod: c.pod(t, name), volumes: map[string]string{}, ports: map[string]string{"127.0.0.1:3128": freeAddress(t), ":9180": freeAddress(t)}}
+	n := &node{pod: c.pod(t, namespace, kind, name), volumes: map[string]string{}, ports: map[string]string{"127.0.0.1:3128": freeAddress(t), ":9180": freeAddress(t)}}
 	for _, v := range n.pod.Spec.Volumes {
 		n.volumes[v.Name] = t.TempDir()
 	}
+	first := append(n.pod.Spec.InitContainers, n.pod.Spec.Containers...)[0]
 	for _, v := range n.pod.Spec.Volumes {
-		for name, text := range c.content(t, n.pod, v) {
-			if err := os.WriteFile(filepath.Join(n.volumes[v.Name], name), []byte(n.place(n.pod.Spec.InitContainers[0], text)), 0o600); err != nil {
+		for name, text := range c.content(t, namespace, n.pod, v) {
+			if err := os.WriteFile(filepath.Join(n.volumes[v.Name], name), []byte(n.place(first, text)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -74,30 +77,40 @@ func (c *cluster) node(t *testing.T, name string) *node {
 
 // content is what is in a volume when the pod starts, by the name of the file. A
 // token is one that the API server made for this pod.
-func (c *cluster) content(t *testing.T, p pod, v podVolume) map[string]string {
+func (c *cluster) content(t *testing.T, namespace string, p pod, v podVolume) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	if v.ConfigMap != nil {
-		var made struct{ Data map[string]string }
-		if err := json.Unmarshal([]byte(c.get(t, "configmap", v.ConfigMap.Name)), &made); err != nil {
-			t.Fatal(err)
+	switch {
+	case v.ConfigMap != nil:
+		c.data(t, namespace, "configmap", v.ConfigMap.Name, &files)
+	case v.Secret != nil:
+		encoded := map[string][]byte{}
+		c.data(t, namespace, "secret", v.Secret.SecretName, &encoded)
+		for name, text := range encoded {
+			files[name] = string(text)
 		}
-		return made.Data
-	}
-	if v.Projected == nil {
-		return nil
-	}
-	for _, source := range v.Projected.Sources {
-		if account := source.ServiceAccountToken; account != nil {
-			arguments := []string{"create", "token", "default", "--namespace", tenant,
-				"--bound-object-kind", "Pod", "--bound-object-name", p.Metadata.Name, "--bound-object-uid", p.Metadata.UID}
-			if account.Audience != "" {
-				arguments = append(arguments, "--audience", account.Audience)
+	case v.Projected != nil:
+		for _, source := range v.Projected.Sources {
+			if account := source.ServiceAccountToken; account != nil {
+				arguments := []string{"create", "token", "default", "--namespace", namespace,
+					"--bound-object-kind", "Pod", "--bound-object-name", p.Metadata.Name, "--bound-object-uid", p.Metadata.UID}
+				if account.Audience != "" {
+					arguments = append(arguments, "--audience", account.Audience)
+				}
+				files[account.Path] = strings.TrimSpace(c.Kubectl(t, "", arguments...))
 			}
-			files[account.Path] = strings.TrimSpace(c.Kubectl(t, "", arguments...))
 		}
 	}
 	return files
+}
+
+// data reads the data of a ConfigMap, or of a Secret.
+func (c *cluster) data(t *testing.T, namespace, kind, name string, into any) {
+	t.Helper()
+	text := c.Kubectl(t, "", "get", kind, name, "--namespace", namespace, "--output", "jsonpath={.data}")
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // place turns the files and addresses of a container into those of this machine.
@@ -112,6 +125,14 @@ func (n *node) place(c podContainer, text string) string {
 		text = strings.ReplaceAll(text, there, here)
 	}
 	return text
+}
+
+func (n *node) arguments(c podContainer) []string {
+	var arguments []string
+	for _, a := range c.Args {
+		arguments = append(arguments, n.place(c, a))
+	}
+	return arguments
 }
 
 func (n *node) environment(t *testing.T, c podContainer) []string {

@@ -21,7 +21,7 @@ import (
 // Kubernetes is a real API server over a real etcd, with no node and no controller:
 // it judges and keeps what it is given, and calls webhooks, but runs nothing. What a
 // controller would make, such as the account "default" of a namespace, is to be made
-// by the test.
+// by the test. Whatever Service it calls, it reaches the address of Route.
 type Kubernetes struct {
 	Host   string // https://127.0.0.1:PORT
 	CAFile string // the authority of its certificate
@@ -29,7 +29,8 @@ type Kubernetes struct {
 	// of cert-manager and of the Prometheus operator.
 	Definitions string
 
-	kubectl, kubeconfig string
+	bin, tools, kubeconfig string
+	network                *clusterNetwork
 }
 
 // StartKubernetes starts an API server that ends with the test. Building it takes
@@ -43,6 +44,10 @@ func StartKubernetes(t testing.TB) *Kubernetes {
 	if err != nil {
 		t.Fatalf("building an API server: %v", err)
 	}
+	tools, err := prepared("kubetools.sh", "tools/kubernetes")
+	if err != nil {
+		t.Fatalf("building helm: %v", err)
+	}
 	dir := t.TempDir()
 	etcd, peer, port := freePort(t), freePort(t), freePort(t)
 	startServer(t, exec.Command("etcd", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error",
@@ -51,11 +56,11 @@ func StartKubernetes(t testing.TB) *Kubernetes {
 	k := &Kubernetes{
 		Host: "https://127.0.0.1:" + strconv.Itoa(int(port)), CAFile: filepath.Join(dir, "apiserver.crt"),
 		Definitions: filepath.Join(bin, "definitions"),
-		kubectl:     filepath.Join(bin, "kubectl"), kubeconfig: filepath.Join(dir, "kubeconfig"),
+		bin:         bin, tools: tools, kubeconfig: filepath.Join(dir, "kubeconfig"), network: newClusterNetwork(t, dir),
 	}
 	said := startServer(t, exec.Command(filepath.Join(bin, "kube-apiserver"), append(k.files(t, dir),
 		"--etcd-servers", local(etcd), "--bind-address", "127.0.0.1", "--secure-port", strconv.Itoa(int(port)), "--cert-dir", dir,
-		"--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC", "--allow-privileged",
+		"--egress-selector-config-file", k.network.config, "--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC", "--allow-privileged",
 		"--service-account-issuer", "https://kubernetes.default.svc", "--api-audiences", "https://kubernetes.default.svc")...))
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		_, err := k.Try("", "get", "--raw", "/readyz")
@@ -103,19 +108,10 @@ current-context: test
 	}
 }
 
-// Try runs kubectl as the cluster's administrator and returns what it prints; what
-// it says goes into the error.
+// Try runs kubectl as the cluster's administrator, at the root of the repository, and
+// returns what it prints; what it says goes into the error.
 func (k *Kubernetes) Try(stdin string, arguments ...string) (string, error) {
-	cmd := exec.Command(k.kubectl, arguments...)
-	cmd.Env = []string{"KUBECONFIG=" + k.kubeconfig, "HOME=" + filepath.Dir(k.kubeconfig), "PATH=" + os.Getenv("PATH")}
-	cmd.Stdin = strings.NewReader(stdin)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return string(out), fmt.Errorf("kubectl %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(stderr.String()))
-	}
-	return string(out), nil
+	return k.run(filepath.Join(k.bin, "kubectl"), stdin, arguments...)
 }
 
 // Kubectl is Try for what must work.
@@ -126,6 +122,34 @@ func (k *Kubernetes) Kubectl(t testing.TB, stdin string, arguments ...string) st
 		t.Fatal(err)
 	}
 	return out
+}
+
+// Helm is the same for helm.
+func (k *Kubernetes) Helm(t testing.TB, stdin string, arguments ...string) string {
+	t.Helper()
+	out, err := k.run(filepath.Join(k.tools, "helm"), stdin, arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (k *Kubernetes) run(program, stdin string, arguments ...string) (string, error) {
+	root, err := repository()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(program, arguments...)
+	cmd.Dir = root
+	cmd.Env = []string{"KUBECONFIG=" + k.kubeconfig, "HOME=" + filepath.Dir(k.kubeconfig), "PATH=" + os.Getenv("PATH")}
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(arguments, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return string(out), nil
 }
 
 // Namespace makes a namespace with labels and the account "default", which the
