@@ -53,7 +53,10 @@ func (d *daemon) openConsole() error {
 		s.page.Live = consoleLive{d}
 	}
 	if d.vault != nil {
-		s.page.Login = &vaultLogin{client: d.vault, prefixes: c.vault.Prefixes}
+		s.page.Login = &vaultLogin{client: d.vault, prefixes: c.vault.Prefixes, userpass: c.Console.Vault.Userpass}
+		if oidc := c.Console.Vault.OIDC; oidc != nil {
+			s.page.Provider = &vaultProvider{client: d.vault, config: *oidc}
+		}
 	} else {
 		s.links = &console.Links{Embedded: d.live.Store}
 		s.page.Login = s.links

@@ -19,6 +19,7 @@ type consoleConfig struct {
 	TLS            consoleTLSConfig     `yaml:"tls"`
 	BehindTLS      bool                 `yaml:"behind_tls"`
 	Prometheus     string               `yaml:"prometheus"`
+	Vault          consoleVaultConfig   `yaml:"vault"`
 }
 
 // consoleSessionConfig is when a login ends.
@@ -71,6 +72,7 @@ func (c *config) checkConsole(d *document) {
 		d.add("console.listen", "%s is not a loopback address, and passwords would pass in the clear: configure console.tls, or say behind_tls: true where something in front of it ends TLS", k.Listen)
 	}
 	k.Session.check(d)
+	c.checkConsoleVault(d)
 	if k.Prometheus != "" {
 		if u, err := url.Parse(k.Prometheus); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			d.add("console.prometheus", "must be the URL of a Prometheus, such as http://prometheus.example:9090")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -19,6 +20,7 @@ import (
 type vaultLogin struct {
 	client   *vaultstore.Client // lends its connections, and never its login
 	prefixes []string
+	userpass string // where the method is mounted that knows people's passwords; off: there is none
 
 	mu     sync.Mutex
 	people map[string]*personalParts // by the token's fingerprint
@@ -35,8 +37,6 @@ type personalParts struct {
 }
 
 const (
-	// userpassPath is where people's passwords are known.
-	userpassPath = "userpass"
 	// keptPeople and keptFor bound what is kept of people who are logged in.
 	keptPeople = 200
 	keptFor    = time.Hour
@@ -44,17 +44,20 @@ const (
 
 // Ways are a user name with its password, and a token.
 func (l *vaultLogin) Ways() []console.Way {
+	if l.userpass == off {
+		return []console.Way{console.WayToken}
+	}
 	return []console.Way{console.WayPassword, console.WayToken}
 }
 
 // LogIn asks Vault.
 func (l *vaultLogin) LogIn(ctx context.Context, way console.Way, form url.Values) (console.Person, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, loginPatience)
 	defer cancel()
 	var p vaultstore.Person
 	var err error
 	if way == console.WayPassword {
-		p, err = l.client.LogInWithPassword(ctx, userpassPath, strings.TrimSpace(form.Get("username")), creds.NewSecret(form.Get("password")))
+		p, err = l.client.LogInWithPassword(ctx, l.userpass, strings.TrimSpace(form.Get("username")), creds.NewSecret(form.Get("password")))
 	} else {
 		token := creds.NewSecret(strings.TrimSpace(form.Get("token")))
 		if token.IsZero() {
@@ -62,16 +65,23 @@ func (l *vaultLogin) LogIn(ctx context.Context, way console.Way, form url.Values
 		}
 		p, err = l.client.LookUp(ctx, token)
 	}
-	if known, ok := errors.AsType[*vaultstore.Error](err); ok && known.Kind == vaultstore.BadLogin {
-		return console.Person{}, &console.BadLogin{Problem: known.Problem}
-	}
+	return personOf(p, way == console.WayPassword, err)
+}
+
+// personOf is who has logged in, or why nobody has.
+func personOf(p vaultstore.Person, own bool, err error) (console.Person, error) {
 	if err != nil {
-		return console.Person{}, err
+		return console.Person{}, loginError(err)
 	}
-	if p.Name == "" {
-		p.Name = "somebody"
+	return console.Person{Who: cmp.Or(p.Name, "somebody"), Token: p.Token, Expires: p.Expires, Own: own}, nil
+}
+
+// loginError tells a login that was refused from a Vault that is away.
+func loginError(err error) error {
+	if known, ok := errors.AsType[*vaultstore.Error](err); ok && known.Kind == vaultstore.BadLogin {
+		return &console.BadLogin{Problem: known.Problem}
 	}
-	return console.Person{Who: p.Name, Token: p.Token, Expires: p.Expires, Own: way == console.WayPassword}, nil
+	return err
 }
 
 // Parts returns the person's own.

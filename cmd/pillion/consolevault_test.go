@@ -63,7 +63,7 @@ path "`+r.mount+`/metadata/credentials/*" { capabilities = ["read"] }`)
 		}
 		page := &console.Server{
 			URL: r.url, SessionKey: []byte(strings.Repeat("shared by all of them", 2)),
-			Login: &vaultLogin{client: client, prefixes: prefixes}, Grants: statelessGrants{consoleGrants{&daemon{vault: client}}},
+			Login: &vaultLogin{client: client, prefixes: prefixes, userpass: "userpass"}, Grants: statelessGrants{consoleGrants{&daemon{vault: client}}},
 		}
 		handler, err := page.Handler()
 		if err != nil {

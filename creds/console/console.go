@@ -21,6 +21,8 @@ type Server struct {
 	URL string
 	// Login says who may come in.
 	Login Login
+	// Provider lets people in who log in elsewhere. If nil, nobody.
+	Provider Provider
 	// SessionKey seals cookies: at least 32 random bytes, the same in all replicas.
 	SessionKey []byte
 	// SessionTime is how long a login lasts, at most. If 0, 8 hours.
@@ -44,7 +46,7 @@ type Server struct {
 	Now func() time.Time
 
 	sealer *sealer
-	used   onceSet // of nonces, and sessions that were ended
+	used   onceSet // of nonces, logins, and sessions that were ended
 	secure bool    // people come by TLS
 	host   string  // of URL
 }

@@ -57,6 +57,8 @@ type loginPage struct {
 	Note    string
 	Problem string
 	Ways    map[string]bool
+	Leave   string // address that begins a login at Provider; "" where there is none
+	At      string // its name
 }
 
 // askForLogin answers a request without a session. A form that was posted is lost,
@@ -65,7 +67,7 @@ func (s *Server) askForLogin(w http.ResponseWriter, r *http.Request, why error) 
 	if r.Method == http.MethodGet && r.URL.Path != callbackPath {
 		query := url.Values{}
 		if r.URL.Path != "/" {
-			query.Set("back", r.URL.Path)
+			query.Set("back", localPath(r.URL.String()))
 		}
 		if errors.Is(why, errSessionEnded) {
 			query.Set("ended", "1")
@@ -81,6 +83,12 @@ func (s *Server) renderLogin(w http.ResponseWriter, status int, p loginPage) {
 	p.Ways = map[string]bool{}
 	for _, way := range s.Login.Ways() {
 		p.Ways[string(way)] = true
+	}
+	if s.Provider != nil {
+		p.At, p.Leave = s.Provider.Name(), "/login/provider"
+		if back := localPath(p.Back); back != "/" {
+			p.Leave += "?" + url.Values{"back": {back}}.Encode()
+		}
 	}
 	s.render(w, status, "login", p)
 }
@@ -116,24 +124,38 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, way Way, form url
 	}
 	person, err := s.Login.LogIn(r.Context(), way, form)
 	if err != nil {
-		status := http.StatusBadGateway
-		if bad := (*BadLogin)(nil); errors.As(err, &bad) {
-			status = http.StatusUnauthorized
-		}
-		s.audit(Action{What: "login", Problem: "refused"})
-		s.renderLogin(w, status, loginPage{Problem: sentence(err.Error()), Back: form.Get("back")})
+		s.refuseLogin(w, err, form.Get("back"))
 		return
 	}
-	s.startSession(w, person)
-	s.audit(Action{Who: person.Who, What: "login"})
-	http.Redirect(w, r, localPath(form.Get("back")), http.StatusSeeOther)
+	s.welcome(w, r, person, form.Get("back"))
 }
 
-// localPath returns where to go on after a login: a path of this page alone.
+// refuseLogin says why somebody was not let in.
+func (s *Server) refuseLogin(w http.ResponseWriter, err error, back string) {
+	status := http.StatusBadGateway
+	if bad := (*BadLogin)(nil); errors.As(err, &bad) {
+		status = http.StatusUnauthorized
+	}
+	s.audit(Action{What: "login", Problem: "refused"})
+	s.renderLogin(w, status, loginPage{Problem: sentence(err.Error()), Back: back})
+}
+
+// welcome lets somebody in.
+func (s *Server) welcome(w http.ResponseWriter, r *http.Request, person Person, back string) {
+	s.startSession(w, person)
+	s.audit(Action{Who: person.Who, What: "login"})
+	http.Redirect(w, r, localPath(back), http.StatusSeeOther)
+}
+
+// localPath returns where to go on after a login: a path of this page alone, and the
+// part of the store that it was about.
 func localPath(back string) string {
 	u, err := url.Parse(back)
 	if err != nil || u.Scheme != "" || u.Host != "" || len(u.Path) == 0 || u.Path[0] != '/' || len(u.Path) > 1 && (u.Path[1] == '/' || u.Path[1] == '\\') {
 		return "/"
+	}
+	if query := u.Query(); query.Has(partParameter) {
+		return u.EscapedPath() + "?" + url.Values{partParameter: {query.Get(partParameter)}}.Encode()
 	}
 	return u.EscapedPath()
 }

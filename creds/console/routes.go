@@ -13,6 +13,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /assets/{file}", serveAsset)
 	mux.HandleFunc("GET /login", s.showLogin)
 	mux.HandleFunc("POST /login", s.logIn)
+	mux.HandleFunc("GET /login/provider", s.leave)
+	mux.HandleFunc("GET "+loginCallbackPath, s.comeBack)
 
 	inside := func(pattern string, handle func(http.ResponseWriter, *http.Request, *Session)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

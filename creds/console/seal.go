@@ -63,8 +63,8 @@ func newID() string { return rand.Text() }
 
 // onceSet remembers what was used up, until it would not be accepted anyway. It is
 // this process's own: another replica does not know of it, and what must hold there
-// too is bound to more (a consent to its record in the store, a session to a token of
-// Vault).
+// too is bound to more (a consent to its record in the store, a session and a login to
+// Vault, which takes a state once).
 type onceSet struct {
 	now  func() time.Time
 	mu   sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -72,6 +73,28 @@ func (v *Vault) Userpass(t testing.TB, user, password string, policies ...string
 	t.Helper()
 	v.enable(t, "userpass", nil)
 	v.Write(t, "auth/userpass/users/"+user, map[string]any{"password": password, "token_policies": policies, "token_ttl": "1h"})
+}
+
+// OIDC mounts a login by OpenID Connect at path, over a provider: the method jwt with
+// a discovery URL. OIDCRole makes its roles.
+func (v *Vault) OIDC(t testing.TB, path string, provider *OIDC) {
+	t.Helper()
+	v.Write(t, "sys/auth/"+path, map[string]any{"type": "jwt"})
+	v.Write(t, "auth/"+path+"/config", map[string]any{
+		"oidc_discovery_url": provider.Issuer, "oidc_discovery_ca_pem": string(provider.CA), "oidc_client_id": provider.ClientID,
+		"oidc_client_secret": provider.ClientSecret, "jwt_supported_algs": []string{"ES256"},
+	})
+}
+
+// OIDCRole makes a role of OIDC's for browsers that come back to redirectURL. more are
+// further settings, such as bound_subject.
+func (v *Vault) OIDCRole(t testing.TB, path, name, redirectURL string, policies []string, more map[string]any) {
+	t.Helper()
+	settings := map[string]any{
+		"role_type": "oidc", "user_claim": "sub", "allowed_redirect_uris": []string{redirectURL}, "token_policies": policies, "token_ttl": "1h",
+	}
+	maps.Copy(settings, more)
+	v.Write(t, "auth/"+path+"/role/"+name, settings)
 }
 
 // JWT makes a role of the login jwt for tokens of that subject, with the audience

@@ -222,6 +222,9 @@ func parseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
+// CleanPath reports whether p can be the path of a mount or a login method.
+func CleanPath(p string) bool { return cleanPath(p) }
+
 // cleanPath reports whether p has only segments that mean themselves in a URL of
 // Vault's API.
 func cleanPath(p string) bool {

@@ -84,16 +84,11 @@ func (c *Client) LogInWithPassword(ctx context.Context, path, user string, passw
 	case err != nil:
 		return Person{}, err
 	}
-	var result struct {
-		Auth struct {
-			Token string `json:"client_token"`
-			TTL   int    `json:"lease_duration"`
-		} `json:"auth"`
-	}
-	if a.decode(&result) != nil || result.Auth.Token == "" {
+	token, err := a.loginToken()
+	if err != nil {
 		return Person{}, c.problem(BadLogin, "answered the login without a token (a second factor, perhaps): log in with a token instead")
 	}
-	return c.LookUp(ctx, creds.NewSecret(result.Auth.Token))
+	return c.LookUp(ctx, token)
 }
 
 // Revoke ends a token before its time.
