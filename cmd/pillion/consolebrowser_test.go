@@ -197,7 +197,7 @@ func (b *consoleTab) files(server *credstest.SSHD) {
 	// Nothing answers there.
 	b.open("/new")
 	b.set("protocol", "sftp", "hostname", "sftp://127.0.0.1:1/")
-	b.press(`button[value="scan"]`, "One thing is wrong", "its host keys cannot be read")
+	b.press(`button[value="scan"]`, "One thing is wrong", "Hostname does not show its host keys")
 }
 
 func (b *consoleTab) tool(last func() string) {

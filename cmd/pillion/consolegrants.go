@@ -231,12 +231,19 @@ func (g consoleGrants) testSFTP(ctx context.Context, c *creds.Credential) (conso
 // renewed by then.
 const expiringSoon = time.Minute
 
-// States says how tokens stand in this process.
-func (g consoleGrants) States(_ context.Context, at console.Part, list []*creds.Credential) []console.TokenState {
+// States says how tokens stand in this process; over the embedded store, of those that
+// nobody here has looked at yet, by their records.
+func (g consoleGrants) States(ctx context.Context, at console.Part, list []*creds.Credential) []console.TokenState {
 	states := make([]console.TokenState, len(list))
 	for i, c := range list {
 		if hasToken(c) && g.uses(at, c.Name) {
-			states[i] = tokenStateOnPage(g.d.stateOf(c.Name))
+			known := g.d.stateOf(c.Name)
+			if known.Status == token.StatusNone && g.d.vault == nil {
+				if stored, err := token.Stored(ctx, at.Store, c); err == nil { // otherwise it is not known, as before
+					known = stored
+				}
+			}
+			states[i] = tokenStateOnPage(known)
 		}
 	}
 	return states

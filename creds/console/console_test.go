@@ -440,6 +440,43 @@ func TestThousandCredentials(t *testing.T) {
 	r.get("/?page=99999999999999999999").want(t, 200, "Page 25 of 25")
 }
 
+// BenchmarkFirstPage is the list of 1,000 credentials in the embedded store, on disk.
+// The promise is 50 ms.
+func BenchmarkFirstPage(b *testing.B) {
+	dir := b.TempDir()
+	store, err := filestore.Open(filepath.Join(dir, "store.age"), filepath.Join(dir, "key.txt"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	for i := range 1000 {
+		c := &creds.Credential{Name: fmt.Sprintf("credential-number-%04d", i), Protocol: creds.HTTPS, URL: fmt.Sprintf("https://tool-%04d.customers.example/api/", i),
+			Authorization: creds.ClientCredentials, ClientID: "pillion", ClientSecret: creds.NewSecret("s"), AccessTokenURL: "https://login.example/token"}
+		if err := creds.Save(b.Context(), store, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	links := &Links{Embedded: store}
+	page := &Server{URL: "http://127.0.0.1:8180", Login: links, SessionKey: []byte(strings.Repeat("k", 32)), Grants: &knownGrants{}, Live: knownLive{time.Now()}}
+	handler, err := page.Handler()
+	if err != nil {
+		b.Fatal(err)
+	}
+	login := httptest.NewRecorder()
+	handler.ServeHTTP(login, httptest.NewRequest(http.MethodGet, page.URL+links.New(), nil))
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodGet, page.URL+"/", nil)
+		for _, cookie := range login.Result().Cookies() {
+			r.AddCookie(cookie)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if !strings.Contains(w.Body.String(), "1000 credentials") {
+			b.Fatalf("%d\n%s", w.Code, w.Body)
+		}
+	}
+}
+
 // By TLS the cookie belongs to this host alone, and to no page that came in the clear.
 func TestCookieByTLS(t *testing.T) {
 	links := &Links{}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -98,8 +99,7 @@ func (p *formPage) problems(problems []creds.FieldError) {
 	slices.SortStableFunc(problems, func(a, b creds.FieldError) int { return orderOf(a.Field) - orderOf(b.Field) })
 	for _, problem := range problems {
 		id, label := p.place(problem.Field)
-		problem.Problem = strings.Replace(problem.Problem, " by authorization type "+string(p.Form.Authorization), "", 1) // the form says which
-		problem.Problem = wordsOfForm.Replace(problem.Problem)
+		problem.Problem = wordsOfForm.Replace(typeInProblem.ReplaceAllString(problem.Problem, "")) // the form says which type
 		p.Errors = append(p.Errors, errorView{id, label, problem.Problem})
 		if p.byField[problem.Field] != "" {
 			p.byField[problem.Field] += "; "
@@ -109,8 +109,12 @@ func (p *formPage) problems(problems []creds.FieldError) {
 }
 
 // wordsOfForm puts what a field is called on the page where a problem has the name
-// that it has in an import file.
-var wordsOfForm = strings.NewReplacer("private_key", "private key", " (api_key_header)", "", " (api_key_query)", "", "token_lifetime", "Life of a token")
+// that it has in an import file, and what can be done on the page beside the rest.
+var wordsOfForm = strings.NewReplacer("private_key", "private key", " (api_key_header)", "", " (api_key_query)", "", "token_lifetime", "Life of a token",
+	"paste the server's public key as one line", "read it from the server, or paste its public key as one line",
+	"the prefix and the port need to be included", "is not whole: the prefix and the port need to be included")
+
+var typeInProblem = regexp.MustCompile(` by authorization type [a-z0-9-]+`)
 
 // ownFields are those with a form of their own, above the table's.
 var ownFields = []string{"name", partParameter, "protocol", "url", "authorization", "preset"}

@@ -17,7 +17,7 @@ func (s *Server) scan(w http.ResponseWriter, r *http.Request, session *Session, 
 		})
 	}
 	if s.ScanHostKeys == nil {
-		wrong("cannot be asked for its host keys from here: paste what ssh-keyscan prints")
+		wrong("cannot be asked for its host keys from here: ask its owner, or paste what ssh-keyscan prints")
 		return
 	}
 	probe := creds.Credential{Protocol: creds.SFTP, URL: f.Hostname}
@@ -34,7 +34,7 @@ func (s *Server) scan(w http.ResponseWriter, r *http.Request, session *Session, 
 	defer cancel()
 	keys, err := s.ScanHostKeys(ctx, instance.Host, instance.Port)
 	if err != nil {
-		wrong("its host keys cannot be read: " + err.Error())
+		wrong("does not show its host keys: " + err.Error())
 		return
 	}
 	found := &scanView{Server: f.Hostname}

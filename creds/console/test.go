@@ -2,7 +2,9 @@ package console
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,11 +25,17 @@ var results = map[string][2]string{
 	"test":    {"The test went well", "The test failed"},
 }
 
+// commandOfConsent is what the command line is told to do, and the page has a button for.
+var commandOfConsent = regexp.MustCompile(`: (run )?pillion credential connect [A-Za-z0-9-]+`)
+
 // report shows what came of something, and notes it.
 func (s *Server) report(w http.ResponseWriter, session *Session, what, name string, report Report, err error) {
 	action := session.did(what, name, nil, "")
 	lines := slices.Clone(report.Lines)
-	if err != nil {
+	switch {
+	case errors.Is(err, creds.ErrNeedsConsent):
+		lines = append(lines, "a person must consent before it can be used: press Connect on its page")
+	case err != nil:
 		lines = append(lines, err.Error())
 	}
 	ok := report.OK && err == nil
@@ -36,6 +44,7 @@ func (s *Server) report(w http.ResponseWriter, session *Session, what, name stri
 		action.Problem, title = "did not work", results[what][1]
 	}
 	for i, line := range lines {
+		line = commandOfConsent.ReplaceAllString(line, "")
 		if lines[i] = sentence(line); strings.HasPrefix(line, name) {
 			lines[i] = line[:1] + lines[i][1:] // a name stays as it is
 		}
