@@ -51,6 +51,10 @@ e2e-kubernetes: ## what is shipped for clusters, before a real API server of Kub
 	scripts/deps.sh kubernetes
 	PILLION_KUBERNETES=1 $(GO) test -count=1 -timeout 1h -v -run Kubernetes ./creds/credstest/ ./cmd/pillion/
 
+.PHONY: pictures
+pictures: test-deps ## each page in Chromium, wide and narrow, light and dark, with scripts and without: .test/screenshots
+	PILLION_PICTURES=1 $(GO) test -count=1 -run InChromium ./creds/console/
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME (default 5m)
 	scripts/fuzz.sh $(FUZZTIME)

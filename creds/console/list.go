@@ -15,7 +15,7 @@ import (
 
 const (
 	// perPage keeps a page under some 60 KiB.
-	perPage = 40
+	perPage = 30
 	// searchFrom is from how many entries on searching and sorting are worth their place.
 	searchFrom = 20
 )
