@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 source=tools/kubernetes
-state=$( (go version && cat "$source"/go.* "$0") | git hash-object --stdin | cut -c 1-12)
+state=$( (go version && cat "$source"/go.* "scripts/${0##*/}") | git hash-object --stdin | cut -c 1-12)
 dir=$PWD/.test/bin/kubetools-$state
 
 if [ ! -d "$dir" ]; then

@@ -14,11 +14,14 @@ package inject
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -99,14 +102,29 @@ func decodeAll(text []byte) ([]document, error) {
 		if errors.Is(err, io.EOF) {
 			return all, nil
 		}
-		if err == nil {
-			err = d.node.Decode(&d.value)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the manifest: %w", err)
 		}
+		if err := d.node.Decode(&d.value); err != nil {
+			return nil, fmt.Errorf("reading the manifest: %s", withoutValues(err))
+		}
 		all = append(all, d)
 	}
+}
+
+var lineNumber = regexp.MustCompile(`line [0-9]+`)
+
+// withoutValues keeps of the decoder's error what says where: there may be Secrets in
+// the manifest.
+func withoutValues(err error) string {
+	where := cmp.Or(lineNumber.FindString(err.Error()), "a line that the decoder does not tell")
+	switch {
+	case strings.Contains(err.Error(), "already defined"):
+		return where + ": a key stands there a second time"
+	case strings.Contains(err.Error(), "invalid map key"):
+		return "a key is no text: is it a template that is still to be filled in?"
+	}
+	return where + ": a value cannot be read"
 }
 
 // compare holds what was written against what was meant: text with anchors may put

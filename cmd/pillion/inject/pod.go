@@ -27,6 +27,7 @@ type plan struct {
 	at       []any // the pod's path
 	metadata map[string]any
 	spec     map[string]any
+	there    bool // it has a sidecar
 	all      []addition
 	report   Report
 }
@@ -50,7 +51,9 @@ func planFor(w workload, s Settings) (*plan, error) {
 	if p.Settings, err = s.with(notes); err != nil {
 		return p, err
 	}
-	p.followWhatIsThere()
+	if err := p.followWhatIsThere(); err != nil {
+		return p, err
+	}
 	if err := p.refuse(); err != nil {
 		return p, err
 	}
@@ -66,13 +69,18 @@ func planFor(w workload, s Settings) (*plan, error) {
 }
 
 // followWhatIsThere takes the variant of a sidecar that the pod has already.
-func (p *plan) followWhatIsThere() {
-	switch {
-	case named(p.spec["initContainers"], Container) != nil:
-		p.Plain = false
-	case named(p.spec["containers"], Container) != nil:
-		p.Plain = true
+func (p *plan) followWhatIsThere() error {
+	for _, list := range []string{"initContainers", "containers"} {
+		c := named(p.spec[list], Container)
+		if c == nil {
+			continue
+		}
+		if named(c["volumeMounts"], PublicVolume) == nil {
+			return fmt.Errorf("its container %s is no sidecar of ours, since it does not mount %s: rename it", Container, PublicVolume)
+		}
+		p.there, p.Plain = true, list == "containers"
 	}
+	return nil
 }
 
 // refuse says where a sidecar on loopback would serve others than its pod, or
@@ -226,7 +234,7 @@ func (p *plan) labelsToAdd(labels, notes map[string]string) {
 		}
 	}
 	add("labels", SidecarKey, "true", labels)
-	if p.Plain && named(p.spec["containers"], Container) == nil {
+	if p.Plain && !p.there {
 		add("annotations", kubectlDefault, text(mapping(items(p.spec["containers"])[0])["name"]), notes)
 	}
 	if more != nil {
@@ -236,7 +244,7 @@ func (p *plan) labelsToAdd(labels, notes map[string]string) {
 
 // sidecarToAdd comes last, since it moves the indexes of other containers.
 func (p *plan) sidecarToAdd() {
-	if named(p.spec["initContainers"], Container) != nil || named(p.spec["containers"], Container) != nil {
+	if p.there {
 		return
 	}
 	list := "initContainers"

@@ -65,7 +65,10 @@ func TestRefuses(t *testing.T) {
 		"no pod":                    {"apiVersion: apps/v1\nkind: Deployment\nmetadata: {generateName: x-}\nspec: {}\n", "Deployment x-...: it has no pod template"},
 		"nothing":                   {"# nothing\n", "there is nothing in the manifest"},
 		"no YAML":                   {"a: b: c\n", "reading the manifest: yaml: mapping values are not allowed in this context"},
-		"a template not yet filled": {"metadata: {{ .Values.x }}\n", "reading the manifest: yaml: invalid map key: map[string]interface {}{\".Values.x\":interface {}(nil)}"},
+		"a template not yet filled": {"metadata: {{ .Values.x }}\n", "reading the manifest: a key is no text: is it a template that is still to be filled in?"},
+		"a key twice":               {"a: 1\nb: 2\na: secret\n", "reading the manifest: line 3: a key stands there a second time"},
+		"a value that is none":      {"a: !!int secret\n", "reading the manifest: a line that the decoder does not tell: a value cannot be read"},
+		"another's container":       {podWith("", "", "") + "  - name: pillion\n    image: p\n", "Pod shop: its container pillion is no sidecar of ours, since it does not mount pillion-public: rename it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Manifest([]byte(row.manifest), testSettings())

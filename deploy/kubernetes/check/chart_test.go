@@ -2,12 +2,15 @@ package check
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 var update = flag.Bool("update", false, "copy the chart's files anew")
@@ -54,6 +57,43 @@ func TestHelmRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %s", values, err, want)
 		}
+	}
+}
+
+// TestValues: what the schema allows stands in values.yaml, with its default. (That
+// what stands there is allowed, each rendering shows.)
+func TestValues(t *testing.T) {
+	var values, schema map[string]any
+	data, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(data, &values); err != nil {
+		t.Fatal(err)
+	}
+	if data, err = os.ReadFile(filepath.Join(chart, "values.schema.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &schema); err != nil {
+		t.Fatal(err)
+	}
+	known := 0
+	var walk func(path string, schema, values map[string]any)
+	walk = func(path string, schema, values map[string]any) {
+		properties, _ := schema["properties"].(map[string]any)
+		for name, property := range properties {
+			known++
+			value, there := values[name]
+			if !there && path+name != "global" { // Helm's own
+				t.Errorf("values.yaml is silent about %s%s", path, name)
+			}
+			inner, _ := value.(map[string]any)
+			walk(path+name+".", property.(map[string]any), inner)
+		}
+	}
+	walk("", schema, values)
+	if known < 60 {
+		t.Errorf("only %d values are known", known)
 	}
 }
 
