@@ -261,8 +261,10 @@ func (p *plan) warn(w workload) {
 	if p.Plain && w.ends(p.spec) {
 		p.warnf("the plain sidecar does not end with the others, so that this never completes: a native sidecar does (Kubernetes 1.29 and newer)")
 	}
-	if p.spec["shareProcessNamespace"] == true {
-		p.warnf("shareProcessNamespace: true lets containers of the sidecar's user, or with SYS_PTRACE, read its memory and with it the credentials")
+	for _, shared := range []string{"shareProcessNamespace", "hostPID"} {
+		if p.spec[shared] == true {
+			p.warnf("%s: true lets processes of the sidecar's user, or with SYS_PTRACE, read its memory and with it the credentials", shared)
+		}
 	}
 	if grace, ok := number(p.spec["terminationGracePeriodSeconds"]); ok && p.Plain && grace < 25 {
 		p.warnf("terminationGracePeriodSeconds: %d is shorter than pillion's drain (20 s unless configured) and some: its last requests may be cut", grace)

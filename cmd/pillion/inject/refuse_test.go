@@ -85,7 +85,8 @@ func TestWarns(t *testing.T) {
 	for name, row := range map[string]struct{ manifest, want string }{
 		"a job that would not end": {podWith(plain, "restartPolicy: Never", ""),
 			"the plain sidecar does not end with the others, so that this never completes: a native sidecar does (Kubernetes 1.29 and newer)"},
-		"shared processes":         {podWith("", "shareProcessNamespace: true", ""), "shareProcessNamespace: true lets containers of the sidecar's user, or with SYS_PTRACE, read its memory and with it the credentials"},
+		"shared processes":         {podWith("", "shareProcessNamespace: true", ""), "shareProcessNamespace: true lets processes of the sidecar's user, or with SYS_PTRACE, read its memory and with it the credentials"},
+		"the node's processes":     {podWith("", "hostPID: true", ""), "hostPID: true lets processes of the sidecar's user, or with SYS_PTRACE, read its memory and with it the credentials"},
 		"a short end":              {podWith(plain, "terminationGracePeriodSeconds: 5", ""), "terminationGracePeriodSeconds: 5 is shorter than pillion's drain (20 s unless configured) and some: its last requests may be cut"},
 		"authorities of its own":   {podWith("", "", "env: [{name: SSL_CERT_FILE, value: /own.pem}]"), "container app keeps its own SSL_CERT_FILE"},
 		"an init container before": {podWith(plain+"\npillion/clients: app, first", "initContainers: [{name: first, image: f}]", ""), "the init container first cannot use pillion, which in the plain variant starts after it"},
