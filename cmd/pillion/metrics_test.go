@@ -37,7 +37,11 @@ func exposed(t *testing.T) (*metrics, map[string]*dto.MetricFamily) {
 	m.reloaded(true, time.Now())
 	m.follow(creds.NewTable(nil), creds.NewTable(twoCredentials()))
 	m.tokenEvent(token.Event{Credential: "itsm", Grant: creds.ClientCredentials, Result: token.Success, Took: time.Second})
-	return m, gather(t, m)
+	families := gather(t, m)
+	for _, f := range webhookFamilies(t) {
+		families[f.GetName()] = f
+	}
+	return m, families
 }
 
 func gather(t *testing.T, m *metrics) map[string]*dto.MetricFamily {
@@ -70,9 +74,6 @@ func TestMetricsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, families := exposed(t)
-	for _, f := range webhookFamilies(t) {
-		families[f.GetName()] = f
-	}
 	rows := map[string][]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `(pillion_[a-z0-9_]+)` \\| ([a-z]+) \\|([^|]*)\\| ([^|]+) \\| ([^|]+) \\|$").FindAllStringSubmatch(string(data), -1) {
 		rows[row[1]] = row[2:]
