@@ -111,6 +111,9 @@ func TestARefresherInTheProcess(t *testing.T) {
 			w.Errorf("state %+v", s)
 		}
 		old := w.bearer(k, jira)
+		for before := old; old == before; old = w.bearer(k, jira) { // a new one: no renewal is under way, or due
+			time.Sleep(10 * time.Second)
+		}
 		a, err := k.Refused(w.Context(), jira, creds.NewSecret(old).Fingerprint())
 		if err != nil || value(a, "Authorization") == "Bearer "+old {
 			w.Errorf("after a 401: %v", err)
