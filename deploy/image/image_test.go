@@ -31,6 +31,7 @@ func TestImage(t *testing.T) {
 	t.Run("what it is", l.description)
 	t.Run("read-only without capabilities", l.alone)
 	t.Run("in a pod", l.pod)
+	t.Run("as a unit of systemd", l.unit)
 }
 
 // build returns the digest of the image.

@@ -146,12 +146,21 @@ func (l *lab) standInGo() {
 	if err := os.Mkdir(filepath.Join(root, "tmp"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	for _, name := range []string{"bin", "lib", "lib64"} {
+	l.links(root)
+	l.standIn(goImage, root, "ENV PATH=/goroot/bin:/usr/bin HOME=/root GOPATH=/go GOTOOLCHAIN=local")
+}
+
+// links makes a root file system of what a container gets as its /usr.
+func (l *lab) links(root string) {
+	l.t.Helper()
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, name := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := os.Symlink("usr/"+name, filepath.Join(root, name)); err != nil {
 			l.t.Fatal(err)
 		}
 	}
-	l.standIn(goImage, root, "ENV PATH=/goroot/bin:/usr/bin HOME=/root GOPATH=/go GOTOOLCHAIN=local")
 }
 
 // goVolumes are this machine's /usr, Go, modules and build cache.
