@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,7 +23,7 @@ func withConsole(t *testing.T, r *sidecarProcess) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(r.config, append(text, "console: {listen: '"+address+"'}\n"...), 0o600); err != nil {
+	if err := os.WriteFile(r.config, append(text, "console: {listen: '"+address+"', session: {idle: 20m}}\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return "http://" + address
@@ -61,6 +63,15 @@ func TestConsoleServed(t *testing.T) {
 	}
 	if status, at := open(&http.Client{}, link); status != http.StatusUnauthorized || at != "/login" {
 		t.Fatalf("the link again leads to %d at %s", status, at)
+	}
+	response, err := client.Get(page + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil || !regexp.MustCompile(`<body data-left="(1200|11[0-9]{2})">`).Match(body) {
+		t.Errorf("console.session.idle does not count: %v\n%s", err, body)
 	}
 	post := func(path string, form url.Values) string {
 		response, err := client.PostForm(page+path, form)

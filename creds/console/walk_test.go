@@ -204,8 +204,61 @@ func (b *tab) keyboard() {
 	if c := b.stored("typed"); c.Username != "u" || c.Authorization != creds.Basic {
 		b.t.Errorf("stored: %+v", c)
 	}
+	b.everywhere()
+	b.open("/")
 	b.do(chromedp.Focus(chromedp.CSS(`a[aria-label="Delete typed"]`)), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(chromedp.CSS("dialog .danger")), chromedp.KeyEvent(kb.Escape), chromedp.WaitNotPresent(chromedp.CSS("dialog")))
 	if at := eval[string](b, `document.activeElement.getAttribute("aria-label")`); at != "Delete typed" {
 		b.t.Errorf("after Escape the focus is on %q", at)
 	}
+}
+
+// tabStops is where the tab key goes on a page, from its top to its end. Each stop
+// shows that it has the focus.
+func (b *tab) tabStops(path string) string {
+	b.t.Helper()
+	b.open(path)
+	var stops []string
+	for range 60 {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		at := eval[string](b, `(e => e === document.body ? "" : e.getAttribute("aria-label") || e.id || e.textContent.trim())(document.activeElement)`)
+		if at == "" {
+			break
+		}
+		if eval[bool](b, `getComputedStyle(document.activeElement).outlineStyle === "none"`) {
+			b.t.Errorf("%s: %s does not show that it has the focus", path, at)
+		}
+		stops = append(stops, at)
+	}
+	return strings.Join(stops, ", ")
+}
+
+// everywhere goes over every page by the tab key alone.
+func (b *tab) everywhere() {
+	const menu = "Skip to the content, pillion, Credentials, Which credential?, Live, Log out, "
+	for path, want := range map[string]string{
+		"/":                                     "New credential, typed, Edit typed, Delete typed",
+		"/credentials/typed":                    "f-name, f-protocol, f-url, Examples, f-authorization, f-preset, Fill in, f-username, f-password, More settings, Save, Cancel, path, Test, Delete typed",
+		"/credentials/typed/delete":             "OK, Cancel",
+		"/explain?url=https://typed.example:1/": "url, Explain, typed",
+		"/live":                                 "Look again",
+		"/nothing":                              "To the list",
+	} {
+		if got := b.tabStops(path); got != menu+want {
+			b.t.Errorf("%s: the tab key goes %s, want %s", path, got, menu+want)
+		}
+	}
+	b.open("/")
+	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	if at := eval[string](b, `document.activeElement.id`); at != "main" {
+		b.t.Errorf("the first link leads to %q", at)
+	}
+	// From the box of errors on to the field that is wrong.
+	b.open("/new")
+	b.do(chromedp.Focus(chromedp.CSS("#f-username")))
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.KeyEvent(kb.Enter)); err != nil {
+		b.t.Fatal(err)
+	}
+	b.await(`document.activeElement?.id === "errors"`)
+	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	b.await(`document.activeElement?.id === "f-url"`)
 }
