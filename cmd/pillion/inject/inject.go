@@ -79,7 +79,7 @@ func Pod(object []byte, s Settings) (patch []byte, report Report, err error) {
 	if err := s.Check(); err != nil {
 		return nil, report, err
 	}
-	p, err := planFor(workload{"Pod", nameOf(mapping(pod["metadata"])), pod, nil}, s)
+	p, err := planFor(workload{kind: "Pod", name: nameOf(mapping(pod["metadata"])), pod: pod}, s)
 	if err != nil {
 		return nil, p.report, err
 	}

@@ -114,7 +114,7 @@ func TestPodIsTheSame(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			for _, d := range decode(t, read(t, file)) {
 				for _, w := range workloadsIn(d.value, nil) {
-					pod := w.pod()
+					pod := w.pod
 					pod["apiVersion"], pod["kind"] = "v1", "Pod"
 					object := jsonOf(pod)
 					patch, _, err := Pod(object, testSettings())
@@ -213,7 +213,7 @@ func TestStateIsTheSidecarsAlone(t *testing.T) {
 	for _, file := range shapes(t) {
 		for _, d := range decode(t, read(t, filepath.Join("testdata/out", filepath.Base(file)))) {
 			for _, w := range workloadsIn(d.value, nil) {
-				spec := mapping(w.pod()["spec"])
+				spec := mapping(w.pod["spec"])
 				for _, c := range append(items(spec["initContainers"]), items(spec["containers"])...) {
 					seen += mountsOf(t, mapping(c))
 				}

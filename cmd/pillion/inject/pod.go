@@ -35,9 +35,8 @@ type plan struct {
 // planFor says what the workload lacks. Its error says why a sidecar would not do
 // what its user expects.
 func planFor(w workload, s Settings) (*plan, error) {
-	p := &plan{report: Report{Kind: w.kind, Name: w.name}, at: w.template}
-	pod := w.pod()
-	p.metadata, p.spec = mapping(pod["metadata"]), mapping(pod["spec"])
+	p := &plan{report: Report{Kind: w.kind, Name: w.name}, at: w.at}
+	p.metadata, p.spec = mapping(w.pod["metadata"]), mapping(w.pod["spec"])
 	if p.spec == nil {
 		return p, fmt.Errorf("it has no pod template")
 	}

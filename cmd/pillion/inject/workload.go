@@ -18,34 +18,35 @@ var templates = map[string][]any{
 // workload is a pod, or what makes pods, and where it stands in a document.
 type workload struct {
 	kind, name string
-	object     map[string]any
-	template   []any // the path of the pod
+	at         []any          // the path of the pod
+	pod        map[string]any // nil if it has none
 }
 
 // workloadsIn returns the workloads of a document: itself, or those of a List.
 // Everything else is not ours to look at.
 func workloadsIn(document any, at []any) []workload {
-	o, ok := document.(map[string]any)
-	if !ok {
-		return nil
-	}
-	version, kind := text(o["apiVersion"]), text(o["kind"])
-	if items, ok := o["items"].([]any); ok && strings.HasSuffix(kind, "List") {
+	o := mapping(document)
+	kind := text(o["kind"])
+	if strings.HasSuffix(kind, "List") {
 		var all []workload
-		for i, item := range items {
+		for i, item := range items(o["items"]) {
 			all = append(all, workloadsIn(item, join(at, "items", i))...)
 		}
 		return all
 	}
-	group, _, found := strings.Cut(version, "/")
+	group, _, found := strings.Cut(text(o["apiVersion"]), "/")
 	if !found {
-		group = ""
+		group = "" // v1
 	}
 	path, ok := templates[group+"/"+kind]
 	if !ok {
 		return nil
 	}
-	return []workload{{kind, nameOf(mapping(o["metadata"])), o, join(at, path...)}}
+	w := workload{kind, nameOf(mapping(o["metadata"])), join(at, path...), o}
+	for _, step := range path {
+		w.pod = mapping(w.pod[step.(string)])
+	}
+	return []workload{w}
 }
 
 func nameOf(metadata map[string]any) string {
@@ -56,23 +57,6 @@ func nameOf(metadata map[string]any) string {
 		return prefix + "..."
 	}
 	return "without a name"
-}
-
-// pod returns the pod of the workload, nil if it has none.
-func (w workload) pod() map[string]any {
-	pod := w.object
-	for _, step := range templates[w.key()] {
-		pod = mapping(pod[step.(string)])
-	}
-	return pod
-}
-
-func (w workload) key() string {
-	group, _, found := strings.Cut(text(w.object["apiVersion"]), "/")
-	if !found {
-		group = ""
-	}
-	return group + "/" + w.kind
 }
 
 // ends reports whether the pods are expected to end by themselves.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -94,6 +95,46 @@ func TestValues(t *testing.T) {
 	walk("", schema, values)
 	if known < 60 {
 		t.Errorf("only %d values are known", known)
+	}
+}
+
+// TestDocsValues: every value that a document sets is one of the chart's.
+func TestDocsValues(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(data, &values); err != nil {
+		t.Fatal(err)
+	}
+	documents, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(documents, root+"/README.md", chart+"/README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, set := range regexp.MustCompile(`--set(?:-json|-file|-string)? '?([a-zA-Z.]+)=`).FindAllStringSubmatch(string(text), -1) {
+			found++
+			var value any = values
+			for _, key := range strings.Split(set[1], ".") {
+				inner, ok := value.(map[string]any)
+				if value, ok = inner[key]; !ok {
+					t.Errorf("%s: the chart has no value %s", filepath.Base(file), set[1])
+					break
+				}
+				if key == "config" {
+					break // pillion's own keys
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d values were found in the documents", found)
 	}
 }
 
