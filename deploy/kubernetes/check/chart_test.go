@@ -122,8 +122,9 @@ func TestDocsValues(t *testing.T) {
 			found++
 			var value any = values
 			for _, key := range strings.Split(set[1], ".") {
-				inner, ok := value.(map[string]any)
-				if value, ok = inner[key]; !ok {
+				inner, _ := value.(map[string]any)
+				var known bool
+				if value, known = inner[key]; !known {
 					t.Errorf("%s: the chart has no value %s", filepath.Base(file), set[1])
 					break
 				}
