@@ -37,7 +37,7 @@ type lab struct {
 // in continuous integration.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	credstest.Need(t, "buildah", "podman", "runc", "catatonit", "curl", "git")
+	credstest.Need(t, "buildah", "podman", "runc", "catatonit", "curl", "git", "/usr/lib/systemd/systemd")
 	if os.Geteuid() != 0 {
 		credstest.Skip(t, "containers in a storage of its own need root here")
 	}
