@@ -17,7 +17,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript drives the program
 	github.com/spf13/cobra v1.10.2 // commands, flags, shell completion
 	github.com/spf13/pflag v1.0.9 // cobra's flags, walked by the test of the help texts and by suggestions
-	go.yaml.in/yaml/v3 v3.0.6 // configuration and import files, with line numbers
+	go.yaml.in/yaml/v3 v3.0.6 // configuration, import files and manifests, with line numbers
 	golang.org/x/crypto v0.58.0 // ssh: host keys
 	golang.org/x/net v0.62.0 // idna: host names in one spelling; httpguts: the grammar of fields
 	golang.org/x/oauth2 v0.37.0 // token requests as RFC 6749 and what providers made of it want them
