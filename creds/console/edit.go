@@ -139,7 +139,7 @@ func (f *form) filled(by *creds.Credential, headers []string) *form {
 func presetNotes(preset creds.Preset, types []creds.AuthorizationType, was, is creds.AuthorizationType, note string) []string {
 	words := func(t creds.AuthorizationType) string { return typeWords(creds.HTTPS, t) }
 	first := "Filled in for " + preset.Tool + ": " + words(is) + "."
-	if was != is {
+	if was != "" && was != is {
 		first = preset.Tool + " has no “" + words(was) + "” there. " + first
 	}
 	out := []string{first + " Nothing is saved yet."}
