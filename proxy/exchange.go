@@ -92,6 +92,11 @@ func outgoing(x *exchange, r *http.Request) *http.Request {
 	if r.Body != nil && r.Body != http.NoBody {
 		out.Trailer = r.Trailer // filled in by net/http behind the body, in place
 		cleanTrailer(out.Trailer, nil)
+		if out.Trailer != nil {
+			// Or the transport reads ahead, to see whether there is a body, while it
+			// writes the names of the trailers that the reading fills in.
+			out.TransferEncoding = []string{"chunked"}
+		}
 		out.Body = &countedBody{r.Body, x, out.Trailer}
 	}
 	return out
