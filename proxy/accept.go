@@ -224,7 +224,7 @@ func (s *Server) answerRaw(c net.Conn, x *exchange, err error) {
 	}
 	x.entry.Duration = time.Since(x.entry.Time)
 	s.Metrics.count(&x.entry, 0)
-	s.log(&x.entry)
+	s.log(&x.entry, time.Now())
 	lingeringClose(c)
 }
 

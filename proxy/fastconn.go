@@ -180,8 +180,11 @@ func (c *fastConn) step() (over bool) {
 		switch {
 		case n > 0:
 		case err == errWouldBlock: //nolint:errorlint // the value itself, from below TLS
-			if rq.r == rq.w {
+			switch {
+			case rq.r == rq.w:
 				c.drop()
+			case c.sock.unsure():
+				continue
 			}
 			return false
 		default:
@@ -214,6 +217,9 @@ func (c *fastConn) request(rq *fastRequest) nextStep {
 		return nextConnect
 	}
 	if !rq.parse(b[:i+len(headEnd)]) || !c.aim(rq) {
+		return nextHandOver
+	}
+	if !c.probe(rq) {
 		return nextHandOver
 	}
 	if rq.chunked || rq.length > int64(len(b)-rq.size) {
@@ -252,8 +258,25 @@ func (c *fastConn) aim(rq *fastRequest) bool {
 	if c.tool == nil || c.tool.pool != config.pool {
 		c.tool = config.pool.of(&c.target)
 	}
-	known, http2Only := c.tool.protocol(x.entry.Time)
-	rq.probe = !known
+	return true
+}
+
+// probe finds out whether the tool speaks HTTP/1.1 before anything comes of the
+// first request to it. It returns false for one that does not. What has no
+// credential is not dialled: it will be refused.
+func (c *fastConn) probe(rq *fastRequest) bool {
+	rq.first, rq.firstErr = nil, nil
+	known, http2Only := c.tool.protocol(rq.x.entry.Time)
+	if known || http2Only {
+		return !http2Only
+	}
+	if _, err := c.s.Table().Match(rq.x.target); err != nil {
+		return true
+	}
+	c.enter(phaseAsk)
+	c.s.sweeper.kick()
+	rq.first, rq.firstErr = c.tool.get(c.ctx, false)
+	_, http2Only = errors.AsType[errHTTP2Only](rq.firstErr)
 	return !http2Only
 }
 
@@ -356,7 +379,9 @@ type fastRequest struct {
 	requestHead
 	x      exchange
 	config *running
-	probe  bool // nobody knows yet which protocol the tool speaks
+
+	first    *toolConn // what the probe of a tool's protocol came to
+	firstErr error
 
 	in      []byte // read of the client: in[r:w] is not served yet
 	r, w    int
@@ -407,7 +432,7 @@ func takeRequest() *fastRequest {
 // giveBack drops what is large or points elsewhere.
 func (rq *fastRequest) giveBack() {
 	rq.in, rq.r, rq.w, rq.partial = rq.small[:], 0, 0, false
-	rq.x, rq.config, rq.body, rq.retry = exchange{}, nil, nil, nil
+	rq.x, rq.config, rq.body, rq.retry, rq.first, rq.firstErr = exchange{}, nil, nil, nil, nil, nil
 	rq.ask.up, rq.ask.sink, rq.conn, rq.upload.kept = nil, nil, nil, nil
 	if cap(rq.out) > 16<<10 {
 		rq.out = make([]byte, 0, 2<<10)

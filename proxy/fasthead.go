@@ -81,9 +81,25 @@ func (h *requestHead) line(line []byte) bool {
 			return false
 		}
 		h.authority, target = after[:slash], after[slash:]
+		if !plainAuthority(h.authority) {
+			return false
+		}
 	}
 	h.target = target
 	return plainTarget(target)
+}
+
+// plainAuthority keeps out what is no part of a host and a port. Whether it is one is
+// decided where it is aimed at.
+func plainAuthority(authority []byte) bool {
+	for _, c := range authority {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '_', c == ':':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // plainTarget reports whether target is a path, with or without a query, in
@@ -122,7 +138,7 @@ func (h *requestHead) field(line []byte, seen *requestSeen) bool {
 	case len("host"):
 		if equalFold(name, "host") {
 			h.host = value
-			return once(&seen.host)
+			return once(&seen.host) && plainAuthority(value)
 		}
 	case len("expect"):
 		if equalFold(name, "expect") {
@@ -132,7 +148,10 @@ func (h *requestHead) field(line []byte, seen *requestSeen) bool {
 		if equalFold(name, "upgrade") || equalFold(name, "trailer") {
 			return false
 		}
-	case len("connection"): // and "keep-alive"
+	case len("connection"): // and "keep-alive", "user-agent"
+		if len(value) == 0 && equalFold(name, "user-agent") {
+			return true // as net/http does
+		}
 		if equalFold(name, "connection") {
 			h.closing = equalFold(value, "close")
 			return once(&seen.connection) && (h.closing || equalFold(value, "keep-alive"))

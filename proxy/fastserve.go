@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"pillion/creds"
 )
 
@@ -47,25 +49,18 @@ func (c *fastConn) exchange(rq *fastRequest) (next nextStep) {
 // it carry, send it, and relay the answer. Its error means that the client has not
 // been answered.
 func (c *fastConn) forward(rq *fastRequest) error {
-	s, x := c.s, &rq.x
-	credential, err := s.match(x)
-	if err != nil {
-		return err
-	}
-	var up *toolConn
-	var probeErr error
-	if rq.probe {
-		up, probeErr = c.tool.get(c.ctx, false)
-	}
-	a, err := s.authorize(c.ctx, x, credential)
+	x := &rq.x
+	up, dialled := rq.first, rq.firstErr
+	rq.first, rq.firstErr = nil, nil
+	a, err := c.carries(x)
 	if err == nil {
-		err = probeErr
+		err = dialled
 	}
 	if err != nil {
 		if up != nil {
 			up.put(time.Now())
 		}
-		return err
+		return c.fault(rq, err)
 	}
 	streams := rq.chunked || rq.length > int64(len(rq.body))
 	rq.write(a, c.name)
@@ -85,6 +80,31 @@ func (c *fastConn) forward(rq *fastRequest) error {
 		rq.body = nil // of which nothing stands behind the head any more
 	}
 	return err
+}
+
+// carries finds what the request carries.
+func (c *fastConn) carries(x *exchange) (*creds.Authorization, error) {
+	credential, err := c.s.match(x)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.s.authorize(c.ctx, x, credential)
+	if err == nil && !isWritable(a) {
+		err = &problem{kind: kindTokenUnavailable, detail: "The credential holds a control character, and must be entered again."}
+	}
+	return a, err
+}
+
+// isWritable reports whether a's fields are ones: whoever made it has seen to that,
+// but what ends a field early would begin another.
+func isWritable(a *creds.Authorization) bool {
+	for i := range a.Headers {
+		f := &a.Headers[i]
+		if !httpguts.ValidHeaderFieldName(f.Name) || !httpguts.ValidHeaderFieldValue(f.Value.Reveal()) {
+			return false
+		}
+	}
+	return true
 }
 
 // ask sends the request to the tool, once more if a connection that had served
@@ -343,7 +363,7 @@ func (c *fastConn) finish(rq *fastRequest) {
 	}
 	s.Metrics.inFlight.Dec()
 	s.Metrics.count(e, x.head)
-	s.log(e)
+	s.log(e, now)
 	s.lastUsed.Store(now.UnixNano())
 	s.requests.Add(-1)
 	c.enter(phaseIdle)
@@ -370,7 +390,7 @@ func (c *fastConn) begin(a *toolAnswer) {
 	}
 	b := appendFields(appendStatus(rq.answerHead[:0], a.status), a.fields)
 	switch {
-	case a.length >= 0 && a.status != http.StatusNoContent:
+	case a.length >= 0 && a.status != http.StatusNoContent && a.status != http.StatusNotModified:
 		b = strconv.AppendInt(append(b, "Content-Length: "...), a.length, 10)
 		b = append(b, "\r\n"...)
 	case a.bodyless:

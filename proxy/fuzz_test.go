@@ -490,6 +490,7 @@ func FuzzWirePath(f *testing.F) {
 func TestSeedsOfFuzzTargetsAreThere(t *testing.T) {
 	for name, n := range map[string]int{
 		"FuzzCheckHead": len(headSeeds), "FuzzGate": len(gateSeeds), "FuzzChunks": len(chunkSeeds),
+		"FuzzFastHead": len(requestCorpus()), "FuzzFastAnswer": len(answerCorpus()), "FuzzFastUpload": len(chunkSeeds),
 		"FuzzSetQuery": len(querySeeds), "FuzzWirePath": len(wirePathSeeds),
 	} {
 		if n == 0 {

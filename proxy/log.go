@@ -25,8 +25,17 @@ type Entry struct {
 	Detail     string        `json:"detail,omitempty"`    // its text
 }
 
-// log writes the one line of a request: always the same keys.
-func (s *Server) log(e *Entry) {
+// log writes the one line of a request that is over now: always the same keys.
+func (s *Server) log(e *Entry, now time.Time) {
+	if !s.logLine(e, now) {
+		s.slog(e)
+	}
+	if s.OnEntry != nil {
+		s.OnEntry(*e)
+	}
+}
+
+func (s *Server) slog(e *Entry) {
 	level := slog.LevelInfo
 	if e.Error != "" {
 		level = slog.LevelWarn
@@ -46,9 +55,6 @@ func (s *Server) log(e *Entry) {
 		slog.String("error", e.Error),
 		slog.String("detail", e.Detail),
 	)
-	if s.OnEntry != nil {
-		s.OnEntry(*e)
-	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

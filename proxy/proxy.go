@@ -55,6 +55,7 @@ type Server struct {
 	Authorizer Authorizer
 	CA         *CA
 	Log        *slog.Logger
+	Lines      LineWriter // takes lines as Log would write them; nil: unless Log writes JSON
 	Metrics    *Metrics
 	OnEntry    func(Entry) // sees every finished request; nil: nobody does
 

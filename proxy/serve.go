@@ -57,14 +57,15 @@ func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 	}
 	e := &x.entry
 	e.In = x.in.Load()
-	e.Duration = time.Since(e.Time)
+	now := time.Now()
+	e.Duration = now.Sub(e.Time)
 	if x.authorization != nil && !x.authorization.Issued.IsZero() {
 		e.TokenAge = e.Time.Sub(x.authorization.Issued)
 	}
 	s.Metrics.inFlight.Dec()
 	s.Metrics.count(e, x.head)
-	s.log(e)
-	s.lastUsed.Store(time.Now().UnixNano())
+	s.log(e, now)
+	s.lastUsed.Store(now.UnixNano())
 	s.requests.Add(-1)
 	if fault != nil {
 		panic(fault)

@@ -65,6 +65,6 @@ func (s *Server) refuseSSH(client *tunnelConn, x *exchange) {
 	x.entry.Out = int64(n)
 	x.entry.Duration = time.Since(x.entry.Time)
 	s.Metrics.count(&x.entry, 0)
-	s.log(&x.entry)
+	s.log(&x.entry, time.Now())
 	lingeringClose(client)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,9 @@ type sweeper struct {
 	closed bool
 	empty  chan struct{} // closed with the last connection, once closed
 
+	used          bool // since trimmed
+	calm, trimmed time.Time
+
 	over  chan struct{} // nobody is left to look after
 	awake atomic.Bool   // it will look again within pace
 	wake  chan struct{} // it should
@@ -51,6 +55,8 @@ type sweeper struct {
 const (
 	sweepPace = 100 * time.Millisecond
 	sweepRest = 15 * time.Second // between looks where nothing is under way
+	trimAfter = 500 * time.Millisecond
+	trimEvery = 30 * time.Second
 )
 
 func newSweeper(s *Server) *sweeper {
@@ -106,18 +112,42 @@ func (w *sweeper) run() {
 			return
 		}
 		w.awake.Store(true)
-		busy := w.sweep(time.Now())
-		if !busy {
+		now := time.Now()
+		busy := w.sweep(now)
+		if !w.trim(now, busy) && !busy {
 			w.awake.Store(false)
 			busy = w.anyBusy() // a request may have begun before it could see that nobody looks
 		}
-		timer.Reset(w.until(busy))
+		timer.Reset(w.until(busy || w.awake.Load()))
 	}
+}
+
+// trim gives memory back behind a burst, once nothing has been under way for a
+// while: nobody else would, until the heap has grown as much again. It reports
+// whether it waits for that.
+func (w *sweeper) trim(now time.Time, busy bool) (waits bool) {
+	switch {
+	case busy:
+		w.used, w.calm = true, now
+		return true
+	case !w.used || now.Sub(w.trimmed) < trimEvery:
+		return false
+	case now.Sub(w.calm) < trimAfter:
+		return true
+	}
+	w.used, w.trimmed = false, now
+	debug.FreeOSMemory()
+	return false
 }
 
 func (w *sweeper) until(busy bool) time.Duration {
 	if busy {
 		return w.pace
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.conns) == 0 {
+		return sweepRest
 	}
 	return min(sweepRest, max(w.pace, w.s.timeouts.head/4))
 }
@@ -161,12 +191,10 @@ func (w *sweeper) examine(c *fastConn, now time.Time) (busy bool) {
 	phase, age := v&(1<<phaseBits-1), now.Sub(c.since)
 	t := &w.s.timeouts
 	switch phase {
-	case phaseFresh:
-		c.cutIf(age > t.head, cutIdle)
-	case phaseIdle:
+	case phaseFresh, phaseIdle:
 		gone := c.look == 0 && c.sock.hasLeft() // what ended together with a request wakes nobody
 		c.look = 1
-		c.cutIf(gone || age > idleTimeout, cutIdle)
+		c.cutIf(gone || age > idleTimeout || phase == phaseFresh && age > t.head, cutIdle)
 	case phaseHead:
 		c.cutIf(age > t.head, cutHead)
 	case phaseAsk, phaseRelay:

@@ -47,6 +47,7 @@ type toolAsk struct {
 	bound  func() bool // step
 
 	asked   bool
+	heard   bool // the tool has sent something
 	state   askState
 	outcome askOutcome
 	err     error // of askBroken: what broke
@@ -106,8 +107,9 @@ func (k *toolAsk) run(up *toolConn) {
 }
 
 func (k *toolAsk) reset(up *toolConn) {
+	k.release() // of an exchange that a fault ended
 	k.up = up
-	k.asked, k.state, k.outcome, k.err, k.begun, k.dropped, k.heads, k.dirty = false, askHead, askBroken, nil, false, false, 0, false
+	k.asked, k.heard, k.state, k.outcome, k.err, k.begun, k.dropped, k.heads, k.dirty = false, false, askHead, askBroken, nil, false, false, 0, false
 	k.searched, k.headAt = 0, time.Time{}
 }
 
@@ -118,7 +120,7 @@ func (k *toolAsk) reusable() bool {
 
 // silent reports whether the tool ended the connection without a byte.
 func (k *toolAsk) silent() bool {
-	return k.outcome == askBroken && k.state == askHead && k.heads == 0 && k.buf == nil
+	return k.outcome == askBroken && !k.heard
 }
 
 func (k *toolAsk) fail(err error) { k.outcome, k.err = askBroken, err }
@@ -154,6 +156,7 @@ func (k *toolAsk) step() (over bool) {
 		b := *k.buf
 		n, err := k.up.conn.Read(b[k.w : len(b)-roomAfter])
 		k.w += n
+		k.heard = k.heard || n > 0
 		switch {
 		case n > 0 && k.consume():
 			return true
@@ -382,9 +385,6 @@ func (k *toolAsk) end(err error) {
 	if k.state == askUntilClose && errors.Is(err, io.EOF) {
 		k.finish()
 		return
-	}
-	if k.w == k.raw && k.state == askHead {
-		k.release()
 	}
 	if k.begun && k.flush() {
 		return

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // finishOdd reads an answer that is outside the fast engine's subset by net/http,
@@ -98,6 +100,9 @@ func headerFields(fields []field, h http.Header) []field {
 	slices.Sort(names)
 	for _, name := range names {
 		for _, value := range h[name] {
+			if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+				continue // net/http reads more than it writes
+			}
 			fields = append(fields, field{[]byte(name), []byte(value)})
 		}
 	}

@@ -132,7 +132,7 @@ func (s *Server) connect(r *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
 			s.logFault(fault)
 			x.fail(faultProblem())
 			_ = client.Close()
-			s.log(&x.entry)
+			s.log(&x.entry, time.Now())
 		}
 	}()
 	t, err := s.newTunnel(r)
@@ -215,17 +215,31 @@ func (s *Server) terminate(client *tunnelConn, x *exchange) error {
 	_ = client.SetDeadline(time.Time{})
 	state := conn.ConnectionState()
 	client.tunnel.serverName = state.ServerName
+	if state.NegotiatedProtocol != "h2" && s.takesFast(client.tunnel) {
+		// On a goroutine of its own: this one's stack has grown with the handshake, and
+		// the tunnel may be idle for hours.
+		go s.serveTunnel(client, conn)
+		return nil
+	}
+	return s.giveInner(client, conn, state.NegotiatedProtocol)
+}
+
+// giveInner passes a tunnel on to net/http.
+func (s *Server) giveInner(client *tunnelConn, conn *tls.Conn, protocol string) error {
 	var inner net.Conn = conn
-	if state.NegotiatedProtocol != "h2" {
-		if s.serveFast(conn, client.socket(), client.tunnel) {
-			return nil
-		}
+	if protocol != "h2" {
 		inner = &gate{Conn: conn, tunnel: client.tunnel, refuse: s.refuseRaw, times: &s.timeouts}
 	}
 	if !s.handoff.give(inner) {
 		return net.ErrClosed
 	}
 	return nil
+}
+
+func (s *Server) serveTunnel(client *tunnelConn, conn *tls.Conn) {
+	if !s.serveFast(conn, client.socket(), client.tunnel) && s.giveInner(client, conn, "") != nil {
+		_ = client.Close()
+	}
 }
 
 // logHandshake says why no request will come: nearly always a client that does
@@ -240,7 +254,7 @@ func (s *Server) logHandshake(client *tunnelConn, err error) {
 	x.fail(p)
 	x.entry.Status = 0 // nobody was answered
 	s.Metrics.refusals.WithLabelValues(p.name).Inc()
-	s.log(&x.entry)
+	s.log(&x.entry, time.Now())
 }
 
 func badRequestProblem(detail string) *problem { return &problem{kind: kindBadRequest, detail: detail} }
@@ -290,7 +304,7 @@ func (s *Server) splice(client *tunnelConn, x *exchange) {
 	x.entry.Status, x.entry.In, x.entry.Out = http.StatusOK, in, out
 	x.entry.Duration = time.Since(x.entry.Time)
 	s.Metrics.count(&x.entry, 0)
-	s.log(&x.entry)
+	s.log(&x.entry, time.Now())
 }
 
 // DialContext connects by the same guarded way as requests do, by the company's

@@ -44,6 +44,9 @@ func (b *logBuffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// WriteLine implements proxy.LineWriter.
+func (b *logBuffer) WriteLine(line []byte) { _, _ = b.Write(line) }
+
 // write empties the buffer; the caller holds mu.
 func (b *logBuffer) write() {
 	if len(b.pending) > 0 {

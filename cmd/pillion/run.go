@@ -296,6 +296,9 @@ func (d *daemon) openProxy() error {
 		OnEntry:    d.requests.add,
 		MaxTunnels: maxTunnels(),
 	}
+	if c.Log.Format == "json" {
+		d.server.Lines = d.lines
+	}
 	d.keeper.HTTP = d.server.Upstream()
 	if d.refresher != nil {
 		d.refresher.HTTP = d.server.Upstream()
