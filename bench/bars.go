@@ -41,18 +41,55 @@ func (b bar) String() string {
 
 // bars judges a run.
 func bars(r *results) []bar {
-	cpu := r.series("h1-1k", peerPillion, cpuOf)
-	to := func(peer string) float64 { return pairedRatio(cpu, r.series("h1-1k", peer, cpuOf)) }
 	first, ready, idle := r.beginning(peerPillion)
-	return []bar{
+	all := []bar{
 		{Name: "first start to ready, keys made and files published", Got: first, Limit: 150, Under: true, Unit: " ms"},
 		{Name: "start to ready", Got: ready, Limit: 100, Under: true, Unit: " ms"},
 		{Name: "idle RSS", Got: idle / (1 << 20), Limit: 15, Under: true, Unit: " MiB"},
-		{Name: "HTTP/1.1 CPU a request, to nginx", Got: to(peerNginx), Limit: 2.8, Unit: " x"},
-		{Name: "HTTP/1.1 CPU a request, to squid", Got: to(peerSquid), Limit: 1, Under: true, Unit: " x"},
-		{Name: "HTTP/1.1 CPU a request, to goproxy as it comes", Got: to(peerGoproxy), Limit: 0.2, Unit: " x"},
-		{Name: "memory of an idle tunnel", Got: r.Tunnels.each() / 1000, Limit: 50, Unit: " KB"},
+		{Name: "RSS after load", Got: r.largest("h1-1k", peerPillion, rssOf) / (1 << 20), Limit: 24, Unit: " MiB"},
+		{Name: "memory of an idle tunnel", Got: r.Tunnels.each() / 1000, Limit: 24, Unit: " KB"},
+		{Name: "HTTP/1.1 CPU a request, to squid", Got: r.paired("h1-1k", peerPillion, peerSquid), Limit: 1, Under: true, Unit: " x"},
+		{Name: "HTTP/1.1 CPU a request, to goproxy as it comes", Got: r.paired("h1-1k", peerPillion, peerGoproxy), Limit: 0.2, Unit: " x"},
+		{Name: "HTTP/1.1 CPU a request, to the floor", Got: r.paired("h1-1k", peerPillion, peerFloor), Limit: 1.3, Unit: " x"},
 	}
+	for _, b := range []struct {
+		scenario, title string
+		limit           float64
+	}{
+		{"h1-1k", "HTTP/1.1", 0.75},
+		{"h1-100k-down", "100 KiB down", 0.75},
+		{"h1-100k-up", "100 KiB up", 0.75},
+		{"plain-1k", "plain to TLS", 0.66},
+		{"h2-1k", "HTTP/2", 0.95},
+		{"new", "a new connection", 0.95},
+		{"rate-1000", "1,000 a second", 1},
+	} {
+		all = append(all, bar{Name: b.title + " CPU a request, to nginx", Got: r.paired(b.scenario, peerPillion, peerNginx), Limit: b.limit, Unit: " x"})
+	}
+	return append(all, bar{Name: "1,000 a second, added p50, to nginx", Got: r.added("rate-1000", peerPillion) / r.added("rate-1000", peerNginx), Limit: 1, Unit: " x"})
+}
+
+func (r *results) paired(scenario, peer, other string) float64 {
+	return pairedRatio(r.series(scenario, peer, cpuOf), r.series(scenario, other, cpuOf))
+}
+
+// added is the distance of a peer's median latency to direct's, in microseconds.
+func (r *results) added(scenario, peer string) float64 {
+	return pairedDifference(r.series(scenario, peer, p50Of), r.series(scenario, peerDirect, p50Of))
+}
+
+func p50Of(s sample) float64 { return s.P50 }
+
+func rssOf(s sample) float64 { return s.RSS }
+
+func (r *results) largest(scenario, peer string, figure func(sample) float64) float64 {
+	most := math.NaN()
+	for _, v := range r.series(scenario, peer, figure) {
+		if math.IsNaN(most) || v > most {
+			most = v
+		}
+	}
+	return most
 }
 
 // each is NaN where no tunnels were tried, and beyond every limit where some were not alive: cheap memory for dead connections proves nothing.

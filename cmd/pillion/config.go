@@ -90,7 +90,7 @@ const off = "off"
 
 func defaultConfig() *config {
 	return &config{
-		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny", Fast: off},
+		Proxy:     proxyConfig{Listen: "127.0.0.1:3128", Unmatched: "deny", Fast: "on"},
 		SFTP:      sftpConfig{Listen: "127.0.0.1:2022"},
 		Metrics:   metricsConfig{Listen: "127.0.0.1:9180"},
 		Console:   consoleConfig{Listen: off, Session: consoleSessionConfig{Idle: time.Hour, Absolute: 8 * time.Hour}},

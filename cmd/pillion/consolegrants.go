@@ -226,3 +226,49 @@ func (g consoleGrants) testSFTP(ctx context.Context, c *creds.Credential) (conso
 		"it calls itself " + server,
 	}}, nil
 }
+
+// expiringSoon is how near the end of a token is worth a word: it should have been
+// renewed by then.
+const expiringSoon = time.Minute
+
+// States says how tokens stand in this process; over the embedded store, of those that
+// nobody here has looked at yet, by their records.
+func (g consoleGrants) States(ctx context.Context, at console.Part, list []*creds.Credential) []console.TokenState {
+	states := make([]console.TokenState, len(list))
+	for i, c := range list {
+		if hasToken(c) && g.uses(at, c.Name) {
+			known := g.d.stateOf(c.Name)
+			if known.Status == token.StatusNone && g.d.vault == nil {
+				if stored, err := token.Stored(ctx, at.Store, c); err == nil { // otherwise it is not known, as before
+					known = stored
+				}
+			}
+			states[i] = tokenStateOnPage(known)
+		}
+	}
+	return states
+}
+
+func tokenStateOnPage(k token.State) console.TokenState {
+	s := console.TokenState{Refreshed: k.Issued, Expires: k.Expires, GrantEnds: k.GrantEnds, Condition: console.Unknown}
+	if k.LastError != nil {
+		s.Detail = k.LastError.Error()
+	}
+	if k.Detail != "" {
+		s.Detail = k.Detail
+	}
+	switch k.Status {
+	case token.StatusOK:
+		s.Condition = console.Good
+		if !k.Expires.IsZero() && time.Until(k.Expires) < expiringSoon {
+			s.Condition = console.Expiring
+		}
+	case token.StatusDegraded:
+		s.Condition = console.Failing
+	case token.StatusNeedsConsent:
+		s.Condition = console.NeedsConsent
+	case token.StatusConfigError:
+		s.Condition = console.Wrong
+	}
+	return s
+}
