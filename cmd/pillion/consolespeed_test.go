@@ -53,8 +53,8 @@ func TestThousandCredentialsOverVault(t *testing.T) {
 		warm, _ := page()
 		best = min(best, warm)
 	}
-	if !strings.Contains(body, "1000 credentials") || !strings.Contains(body, "credential-number-0039") {
-		t.Errorf("the page is\n%s", body)
+	if !strings.Contains(body, "1000 credentials") || !strings.Contains(body, "credential-number-0029") {
+		t.Errorf("the page has %d bytes, and not what it should", len(body))
 	}
 	t.Logf("the first page comes after %v, and after %v with the login before it; it weighs %d bytes", best, cold, len(body))
 	if best > 500*time.Millisecond { // 50 ms on a machine that has nothing else to do
@@ -68,6 +68,6 @@ func TestThousandCredentialsOverVault(t *testing.T) {
 	rules := shippedPolicy(t, "console", r.mount, "") + "\n" + `path "` + r.mount + `/data/credentials/credential-number-0001" { capabilities = ["deny"] }`
 	r.vault.Policy(t, r.policyFor(""), rules)
 	if _, body = page(); strings.Contains(body, "number-0001") || !strings.Contains(body, "1 more credential that your login may not read") {
-		t.Errorf("after the policy was changed the page is\n%s", body)
+		t.Error("after the policy was changed the page shows what it must not")
 	}
 }

@@ -179,7 +179,15 @@ func TestConsoleOverVaultInABrowser(t *testing.T) {
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	p.open("/credentials/tool")
+	// The page knows how the token stands, by what the refresher tells people of it.
+	for {
+		p.open("/credentials/tool")
+		if page := p.text(); strings.Contains(page, "Reconnect") && strings.Contains(page, "Consent ends") {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the page says:\n%s", page)
+		}
+	}
 	p.press(`form[action$="/refresh"] button`)
 	p.want("Refreshed")
 

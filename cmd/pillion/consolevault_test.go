@@ -63,7 +63,7 @@ path "`+r.mount+`/metadata/credentials/*" { capabilities = ["read"] }`)
 		}
 		page := &console.Server{
 			URL: r.url, SessionKey: []byte(strings.Repeat("shared by all of them", 2)),
-			Login: &vaultLogin{client: client, prefixes: prefixes, userpass: "userpass"}, Grants: statelessGrants{consoleGrants{&daemon{vault: client}}},
+			Login: &vaultLogin{client: client, prefixes: prefixes, userpass: "userpass"}, Grants: consoleGrants{&daemon{vault: client, live: &creds.Live{}}},
 		}
 		handler, err := page.Handler()
 		if err != nil {
@@ -103,13 +103,6 @@ func shippedPolicy(t *testing.T, role, mount, prefix string) string {
 		t.Fatal(err)
 	}
 	return string(rules)
-}
-
-// statelessGrants are those of a page beside no sidecar.
-type statelessGrants struct{ consoleGrants }
-
-func (statelessGrants) States(_ context.Context, _ console.Part, list []*creds.Credential) []console.TokenState {
-	return make([]console.TokenState, len(list))
 }
 
 // person is a browser.

@@ -119,7 +119,7 @@ STATE is what the running pillion says, or else what the store has:
     config_error   the provider refuses: something has to be edited
     none           nobody has used it lately: the first request fetches a token
     static         the type needs no token
-    not known      no pillion runs here, and the store does not show tokens
+    not known      no pillion runs here, and no refresher has told the store
 
 Example:
     pillion credential list -o json

@@ -56,7 +56,7 @@ func (d *daemon) openTokens() {
 	}
 	d.refresher = &refresher{done: make(chan struct{}), Refresher: &token.Refresher{
 		OnEvent: d.tokenEvent, Table: d.live.Table, Store: d.live.StoreOf,
-		Stores: append([]creds.Store{d.live.Store}, d.live.More...), Journal: c.journalDir(),
+		Stores: append([]creds.Store{d.live.Store}, d.live.More...), Journal: c.journalDir(), Publish: c.vault != nil,
 	}}
 	d.keeper.Refresher = d.refresher.Refresher
 }
@@ -78,6 +78,8 @@ func (d *daemon) tokenEvent(e token.Event) {
 		d.log.Warn("a refresher is silent while it holds a grant: taking over", attrs...)
 	case token.EventJournalFailed:
 		d.log.Warn("the journal of tokens cannot be written: were pillion to end now, a credential might need consent", append(attrs, "problem", e.Detail)...)
+	case token.EventPublishFailed:
+		d.log.Warn("the page and credential list cannot be told how tokens stand", append(attrs, "problem", oneLine(e.Detail))...)
 	case token.EventLeaseConflict:
 		d.log.Debug("another refresher was faster", attrs...)
 	}

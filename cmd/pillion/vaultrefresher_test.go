@@ -175,8 +175,15 @@ func TestSidecarsHoldNoGrant(t *testing.T) {
 	if strings.Contains(metrics, `pillion_token_expiry_timestamp_seconds{credential="tool"} 0`) {
 		t.Error("the refresher's metrics have no expiry")
 	}
-	if output := w.does(w.operator, "", "credential", "list"); !strings.Contains(output, "not known") {
-		t.Errorf("the list of one who may not read tokens:\n%s", output)
+	// Whoever may not read tokens is told by the refreshers how they stand, and no token.
+	eventually(t, func() bool {
+		return strings.Contains(w.does(w.operator, "", "credential", "list"), "oauth2-authorization-code  ok")
+	})
+	published := w.vault.Do(t, w.operator.environ["VAULT_TOKEN"], http.MethodGet, "pillion/data/states/tool", nil)
+	tokens := w.vault.Do(t, w.vault.Root, http.MethodGet, "pillion/data/tokens/tool", nil).Data()
+	kept, _ := tokens["data"].(map[string]any)["access_token"].([]any)
+	if len(kept) != 2 || published.Status != http.StatusOK || strings.Contains(fmt.Sprint(published.Body), fmt.Sprint(kept[1])) {
+		t.Errorf("states/ holds %v", published.Body)
 	}
 }
 

@@ -26,7 +26,7 @@ func TestAttackConsole(t *testing.T) {
 	t.Run("49 a test goes to the stored address alone", attackTest)
 	t.Run("50 the later of two editors gets a conflict", attackConflict)
 	t.Run("51 nothing without a login", attackStranger)
-	t.Run("slow and huge forms", attackSize)
+	t.Run("53 slow and huge forms", attackSize)
 }
 
 func (r *rig) request(method, path, body string, header ...string) answer {

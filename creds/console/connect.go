@@ -18,6 +18,7 @@ type toolsView struct {
 	Source    string // whose requests Used is about; "" where nobody counts
 	Refreshed moment
 	Expires   moment
+	GrantEnds moment
 	Can       bool // a Grants is there
 	Fetched   bool // it has a token that is fetched
 	Consents  bool // a person consents to it
@@ -50,7 +51,11 @@ func (s *Server) addTools(ctx context.Context, p *formPage, session *Session, c 
 	if s.Live != nil {
 		t.Source = s.Live.Source()
 	}
-	t.Connected = state.Condition == Good || state.Condition == Expiring
+	t.GrantEnds = moment{Words: "no end known"}
+	if !state.GrantEnds.IsZero() {
+		t.GrantEnds = moment{state.GrantEnds, until(now, state.GrantEnds)}
+	}
+	t.Connected = state.Condition == Good || state.Condition == Expiring || state.Condition == Ending
 	if t.Consents && t.Can {
 		t.Connect, t.Spare = s.connectLink(session, c.Name, false), s.connectLink(session, c.Name, true)
 	}

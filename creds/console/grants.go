@@ -49,9 +49,11 @@ const (
 	Static       Condition = ""              // nothing is fetched: there is no state
 	Good         Condition = "ok"            // a token serves
 	Expiring     Condition = "expiring"      // it ends soon, and was not renewed yet
+	Ending       Condition = "ending"        // a token serves, and the consent behind it ends soon
 	Failing      Condition = "failing"       // the last token request failed
 	NeedsConsent Condition = "needs_consent" // a person must connect it
 	Wrong        Condition = "config_error"  // the provider says no until something is edited
+	Idle         Condition = "none"          // nobody needs a token: the next request fetches one
 	Unknown      Condition = "unknown"       // nobody here can tell; Detail says why
 )
 

@@ -70,12 +70,16 @@ func chipOf(c *creds.Credential, state TokenState) chip {
 		return chip{"good", "OK", ""}
 	case Expiring:
 		return chip{"warn", "Expiring", state.Detail}
+	case Ending:
+		return chip{"warn", "Consent ends soon", state.Detail}
 	case Failing:
 		return chip{"warn", "Refresh failing", state.Detail}
 	case NeedsConsent:
 		return chip{"bad", "Needs consent", state.Detail}
 	case Wrong:
 		return chip{"bad", "Refused", state.Detail}
+	case Idle:
+		return chip{"plain", "Not in use", state.Detail}
 	}
 	if state.Detail == "" {
 		return chip{"plain", "Not known here", ""}

@@ -36,6 +36,7 @@ type charge struct {
 	due   time.Time // zero: not by itself
 	fails int       // of the store, in a row
 	sighting
+	publishedAt time.Time // seen, of what is in states/
 }
 
 // enter takes the charge for one that uses its renewal.

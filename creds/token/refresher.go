@@ -23,6 +23,7 @@ import (
 //	                    one that renews
 //	a ring or an ask    requests/ and grants/ once, and one delete
 //	a consent missed    grants/ once a minute
+//	what changed         states/ once, by each; and a write, by the first (with Publish)
 //	a token that is not used, or whose provider does not answer before its back-off is
 //	over: nothing
 //
@@ -43,6 +44,9 @@ type Refresher struct {
 	// Journal is the directory that keeps answers which the store does not have yet.
 	// If "", a death between a provider's answer and its writing loses the grant.
 	Journal string
+	// Publish tells people in states/ how tokens stand, who may not read tokens/: of a
+	// store that not everybody reads who asks.
+	Publish bool
 	// Poll is the mean time between two looks at requests/. If 0, 2 s.
 	Poll time.Duration
 
@@ -76,6 +80,9 @@ func refresherLimit(*flight) time.Duration { return refresherWait }
 func (r *Refresher) Run(ctx context.Context) {
 	defer r.work.Wait()
 	r.work.Go(func() { r.sweepJournal(ctx) })
+	if r.Publish {
+		r.work.Go(func() { r.publish(ctx) })
+	}
 	var look time.Time // the next at requests/
 	for {
 		now := r.now()

@@ -69,7 +69,7 @@ func (r *renewal) exists(ctx context.Context) bool {
 // saw keeps, for Refresher.State, how the grant stands, and returns it.
 func (r *renewal) saw(s seen) tokenRecord {
 	next := r.project(s)
-	r.sighting = sighting{record: next, offset: s.at.Sub(s.now)}
+	r.sighting = sighting{record: next, offset: s.at.Sub(s.now), seen: s.now}
 	return next
 }
 

@@ -93,7 +93,7 @@ func vaultLosesAnswers(t *testing.T) {
 	lossy := vault.Lossy(t)
 	lossy.LoseShare(0.2)
 	vaultFleet(t, vault, lossy.Addr, 6, func(rotated func()) {
-		for range 3 {
+		for n := 0; n < 3 || n < 20 && lossy.Lost() < 2; n++ {
 			rotated()
 		}
 	})

@@ -72,11 +72,12 @@ const (
 	EventBlindClaim                      // a claim was laid over one whose holder is silent
 	EventState                           // the status that others read has changed
 	EventJournalFailed                   // an answer is not in the journal: were this process to end before the store has it, it would be lost
+	EventPublishFailed                   // people cannot be told how a token stands
 )
 
 // Event tells of one step that metrics count and the log shows. All but Kind,
 // Credential and Grant are a request's alone; but State is an EventState's, and
-// Detail that of both and of an EventJournalFailed.
+// Detail that of both, of an EventJournalFailed and of an EventPublishFailed.
 type Event struct {
 	Kind       EventKind
 	Credential string

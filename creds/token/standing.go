@@ -14,7 +14,8 @@ import (
 type sighting struct {
 	record  tokenRecord
 	offset  time.Duration
-	trouble error // of the last attempt, if it failed; the record may not tell of it
+	seen    time.Time // when, by the store's clock
+	trouble error     // of the last attempt, if it failed; the record may not tell of it
 }
 
 // local returns a record's time by our clock.

@@ -149,6 +149,7 @@ func (w Want) refreshing(needs, excess *gaps) {
 			needs.add("data", "grants/"+name, "its client secret and refresh token, since refresher.enabled is on here", "read", "update")
 			needs.add("data", "tokens/"+name, "its access token, which this pillion keeps for all", "read", "create", "update")
 			needs.add("data", "requests/"+name, "what is asked of a refresher, and the answer", "read", "update")
+			needs.add("data", "states/"+name, "how its token stands, for people", "read", "create", "update")
 		}
 		return
 	}
