@@ -21,6 +21,9 @@ func FuzzFastHead(f *testing.F) {
 	for _, text := range requestCorpus()[:400] {
 		f.Add([]byte(strings.ReplaceAll(text, "TARGET", "http://tool.example")))
 	}
+	for _, found := range []string{"GET http:// / HTTP/1.1\r\nHost:\r\n\r\n", "GET / HTTP/1.1\r\nHost:\"\r\n\r\n", "GET http://:A/ HTTP/1.1\r\nHost:\r\n\r\n"} {
+		f.Add([]byte(found))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		i := bytes.Index(data, headEnd)
 		if i < 0 {

@@ -89,17 +89,23 @@ func (h *requestHead) line(line []byte) bool {
 	return plainTarget(target)
 }
 
-// plainAuthority keeps out what is no part of a host and a port. Whether it is one is
-// decided where it is aimed at.
+// plainAuthority reports whether authority is a name, or an IPv4 address, and perhaps
+// a port. Whether it may be asked for is decided where it is aimed at.
 func plainAuthority(authority []byte) bool {
-	for _, c := range authority {
+	name, port, ported := bytes.Cut(authority, []byte(":"))
+	for _, c := range name {
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '_', c == ':':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '_':
 		default:
 			return false
 		}
 	}
-	return true
+	for _, c := range port {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(name) > 0 && ported == (len(port) > 0)
 }
 
 // plainTarget reports whether target is a path, with or without a query, in
