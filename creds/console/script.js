@@ -52,7 +52,19 @@ for (const link of document.querySelectorAll('.errors a[href^="#"]')) {
     event.preventDefault();
     const closed = field.closest('details:not([open])');
     if (closed) closed.open = true;
-    field.focus();
+    if (event.detail > 0) {
+      field.focus();
+      return;
+    }
+    // By Enter: when the key is up, for a field that has the focus before takes the rest
+    // of it for the wish to save. By other means there is no key to wait for.
+    const go = () => {
+      removeEventListener('keyup', go);
+      clearTimeout(timer);
+      field.focus();
+    };
+    const timer = setTimeout(go, 500);
+    addEventListener('keyup', go);
   });
 }
 

@@ -259,6 +259,10 @@ func (b *tab) everywhere() {
 		b.t.Fatal(err)
 	}
 	b.await(`document.activeElement?.id === "errors"`)
-	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	for _, field := range []string{"#f-name", "#f-url"} {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		b.await(`document.activeElement?.getAttribute("href") === "` + field + `"`)
+	}
+	b.do(chromedp.KeyEvent(kb.Enter))
 	b.await(`document.activeElement?.id === "f-url"`)
 }

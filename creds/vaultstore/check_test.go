@@ -41,9 +41,9 @@ path "`+mount+`/data/team/grants/b" { capabilities = ["read"] }`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wants(t, "missing of a refresher", report.Missing, "create "+under+"tokens/b", "list "+mount+"/metadata/team/requests/",
-		"read "+under+"requests/b", "read "+under+"secrets/b", "read "+under+"sweep",
-		"update "+under+"grants/b", "update "+under+"requests/b", "update "+under+"tokens/b")
+	wants(t, "missing of a refresher", report.Missing, "create "+under+"states/b", "create "+under+"tokens/b", "list "+mount+"/metadata/team/requests/",
+		"read "+under+"requests/b", "read "+under+"secrets/b", "read "+under+"states/b", "read "+under+"sweep",
+		"update "+under+"grants/b", "update "+under+"requests/b", "update "+under+"states/b", "update "+under+"tokens/b")
 	wants(t, "excess of a refresher", report.Excess, "update "+under+"credentials/"+notListed)
 }
 
