@@ -160,6 +160,7 @@ func TestConsoleOverVaultInABrowser(t *testing.T) {
 
 	p.open("/")
 	p.want("Log in with Example SSO", "With a Vault token")
+	credstest.Accessible(t, p.tab, "the login over Vault")
 	p.logIn()
 	p.want("Connector credentials", "sso-alice", "https://example.com/")
 
@@ -188,6 +189,7 @@ func TestConsoleOverVaultInABrowser(t *testing.T) {
 			t.Fatalf("the page says:\n%s", page)
 		}
 	}
+	credstest.Accessible(t, p.tab, "a credential over Vault")
 	p.press(`form[action$="/refresh"] button`)
 	p.want("Refreshed")
 
@@ -233,6 +235,7 @@ path "pillion/metadata/credentials/" { capabilities = ["list"] }`)
 	p.press(`form[action="/logout"] button`)
 	p.logIn()
 	p.want("does not let this account in", "Log in with Example SSO")
+	credstest.Accessible(t, p.tab, "a login that is refused")
 	p.admit("pillion-console", map[string]any{"allowed_redirect_uris": []string{"https://elsewhere.example/"}})
 	p.open("/login")
 	p.press(`a[href^="/login/provider"]`)

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +21,6 @@ type tab struct {
 	*rig
 	t   *testing.T
 	ctx context.Context
-	axe string
 
 	problems func() []string // that the browser's console shows: violations of the policy, above all
 }
@@ -36,7 +34,7 @@ func newTab(t *testing.T, r *rig) *tab {
 		}
 		t.Skip("there is no chromium")
 	}
-	b := &tab{rig: r, t: t, ctx: ctx, axe: credstest.Axe(t), problems: credstest.WatchConsole(t, ctx)}
+	b := &tab{rig: r, t: t, ctx: ctx, problems: credstest.WatchConsole(t, ctx)}
 	b.open(r.links.New())
 	return b
 }
@@ -192,21 +190,7 @@ func (b *tab) picture(name string, how look) {
 // accessible wants nothing that axe-core finds, best practice included.
 func (b *tab) accessible(name string) {
 	b.t.Helper()
-	if !eval[bool](b, `typeof axe === "object"`) {
-		_ = eval[bool](b, b.axe+"; true")
-	}
-	found := eval[string](b, `axe.run(document, {resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
-		.then(r => JSON.stringify(r.violations.map(v => ({id: v.id, help: v.help, nodes: v.nodes.map(n => n.html.slice(0, 200) + " " + n.failureSummary)}))))`)
-	var violations []struct {
-		ID, Help string
-		Nodes    []string
-	}
-	if err := json.Unmarshal([]byte(found), &violations); err != nil {
-		b.t.Fatal(err)
-	}
-	for _, v := range violations {
-		b.t.Errorf("%s: axe-core finds %s: %s\n%s", name, v.ID, v.Help, strings.Join(v.Nodes, "\n"))
-	}
+	credstest.Accessible(b.t, b.ctx, name)
 }
 
 // exampleStore has a credential in each state.

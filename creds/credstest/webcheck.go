@@ -8,17 +8,6 @@ import (
 	"testing"
 )
 
-// Axe returns the source of axe-core, to be evaluated in a browser's page. Where
-// there is no npm the test is skipped.
-func Axe(t testing.TB) string {
-	t.Helper()
-	source, err := os.ReadFile(filepath.Join(webcheck(t), "node_modules/axe-core/axe.min.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(source)
-}
-
 // ValidateHTML returns what html-validate has against HTML files, each whole pages; ""
 // when nothing.
 func ValidateHTML(t testing.TB, files ...string) string {
