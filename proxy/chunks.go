@@ -178,3 +178,29 @@ func hexValue(c byte) byte {
 	}
 	return c - 'a' + 10
 }
+
+// unframe takes the framing out of b[raw:w], in place: what it holds of the body goes
+// behind b[:to], and what it holds of trailers behind those of trailer, if that is not
+// nil. It returns where both have come to; with an error raw is the byte that is wrong.
+func (s *chunkScanner) unframe(b []byte, to, raw, w int, trailer *[]byte) (newTo, newRaw int, err error) {
+	for raw < w && !s.done() {
+		if s.state == chunkData {
+			n := int(min(s.remain, int64(w-raw)))
+			if to != raw {
+				copy(b[to:], b[raw:raw+n])
+			}
+			to += n
+			raw += n
+			s.skip(int64(n))
+			continue
+		}
+		if trailer != nil && s.inTrailer() {
+			*trailer = append(*trailer, b[raw])
+		}
+		if err := s.step(b[raw]); err != nil {
+			return to, raw, err
+		}
+		raw++
+	}
+	return to, raw, nil
+}

@@ -195,3 +195,19 @@ func drain(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, maxReplay)
 	_ = body.Close()
 }
+
+// ended closes a request's account: its log line, its counts.
+func (s *Server) ended(x *exchange) {
+	e := &x.entry
+	now := time.Now()
+	e.In = x.in.Load()
+	e.Duration = now.Sub(e.Time)
+	if x.authorization != nil && !x.authorization.Issued.IsZero() {
+		e.TokenAge = e.Time.Sub(x.authorization.Issued)
+	}
+	s.Metrics.inFlight.Dec()
+	s.Metrics.count(e, x.head)
+	s.log(e, now)
+	s.lastUsed.Store(now.UnixNano())
+	s.requests.Add(-1)
+}

@@ -30,7 +30,8 @@ func (c *fastConn) exchange(rq *fastRequest) (next nextStep) {
 		if fault := recover(); fault != nil {
 			next = c.faulted(rq, fault)
 		}
-		c.finish(rq)
+		s.ended(x)
+		c.enter(phaseIdle)
 	}()
 	if err := c.forward(rq); err != nil {
 		return c.refuse(rq, err)
@@ -349,24 +350,6 @@ func (c *fastConn) faulted(rq *fastRequest, fault any) nextStep {
 	}
 	_ = c.tell(rq, p, true)
 	return nextLinger
-}
-
-// finish ends a request: its log line, its counts.
-func (c *fastConn) finish(rq *fastRequest) {
-	s, x := c.s, &rq.x
-	e := &x.entry
-	now := time.Now()
-	e.In = x.in.Load()
-	e.Duration = now.Sub(e.Time)
-	if x.authorization != nil && !x.authorization.Issued.IsZero() {
-		e.TokenAge = e.Time.Sub(x.authorization.Issued)
-	}
-	s.Metrics.inFlight.Dec()
-	s.Metrics.count(e, x.head)
-	s.log(e, now)
-	s.lastUsed.Store(now.UnixNano())
-	s.requests.Add(-1)
-	c.enter(phaseIdle)
 }
 
 var _ sink = (*fastConn)(nil)

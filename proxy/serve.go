@@ -55,18 +55,7 @@ func (s *Server) finish(w http.ResponseWriter, x *exchange) {
 	if x.giveUp != nil {
 		x.giveUp()
 	}
-	e := &x.entry
-	e.In = x.in.Load()
-	now := time.Now()
-	e.Duration = now.Sub(e.Time)
-	if x.authorization != nil && !x.authorization.Issued.IsZero() {
-		e.TokenAge = e.Time.Sub(x.authorization.Issued)
-	}
-	s.Metrics.inFlight.Dec()
-	s.Metrics.count(e, x.head)
-	s.log(e, now)
-	s.lastUsed.Store(now.UnixNano())
-	s.requests.Add(-1)
+	s.ended(x)
 	if fault != nil {
 		panic(fault)
 	}

@@ -235,7 +235,7 @@ func (k *toolAsk) consume() (over bool) {
 			return k.finish()
 		}
 	case askChunks:
-		if err := k.decode(); err != nil {
+		if err := k.dechunk(); err != nil {
 			k.end(err)
 			return true
 		}
@@ -337,28 +337,9 @@ func (k *toolAsk) beginBody() (over bool) {
 	return false
 }
 
-// decode takes the chunk framing out of what was read, in place.
-func (k *toolAsk) decode() error {
-	b, s := *k.buf, &k.chunks
-	for k.raw < k.w && !s.done() {
-		if s.state == chunkData {
-			n := int(min(s.remain, int64(k.w-k.raw)))
-			if k.to != k.raw {
-				copy(b[k.to:], b[k.raw:k.raw+n])
-			}
-			k.to += n
-			k.raw += n
-			s.skip(int64(n))
-			continue
-		}
-		c := b[k.raw]
-		if s.inTrailer() {
-			k.trailer = append(k.trailer, c)
-		}
-		if s.step(c) != nil {
-			return errChunks
-		}
-		k.raw++
+func (k *toolAsk) dechunk() (err error) {
+	if k.to, k.raw, err = k.chunks.unframe(*k.buf, k.to, k.raw, k.w, &k.trailer); err != nil {
+		return errChunks
 	}
 	return nil
 }

@@ -170,25 +170,10 @@ func (u *upload) decode() error {
 	return nil
 }
 
-func (u *upload) dechunk() error {
-	b, s := *u.buf, &u.chunks
-	for u.raw < u.w && !s.done() {
-		if s.state == chunkData {
-			n := int(min(s.remain, int64(u.w-u.raw)))
-			if u.to != u.raw {
-				copy(b[u.to:], b[u.raw:u.raw+n])
-			}
-			u.to += n
-			u.raw += n
-			s.skip(int64(n))
-			continue
-		}
-		if err := s.step(b[u.raw]); err != nil { // trailers that no Trailer announced end here
-			return err
-		}
-		u.raw++
-	}
-	return nil
+// dechunk ends at trailers that no Trailer announced.
+func (u *upload) dechunk() (err error) {
+	u.to, u.raw, err = u.chunks.unframe(*u.buf, u.to, u.raw, u.w, nil)
+	return err
 }
 
 func (u *upload) keep(b []byte) {
