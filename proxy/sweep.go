@@ -268,6 +268,23 @@ func (w *sweeper) cutAll(which func(phase uint32) bool) {
 	}
 }
 
+// watch is what the sweeper sees of a connection, and how it ends its waits.
+type watch struct {
+	peer   error         // why this client may not use the proxy; nil when it may
+	phase  atomic.Uint32 // a count of changes, and in its low bits the phase
+	count  uint32
+	upload atomic.Uint32 // the same for an upload: odd while the client is waited for
+	cut    atomic.Uint32
+
+	mu sync.Mutex
+	up *toolConn // asked now
+
+	// The sweeper's own.
+	seen, seenUpload uint32
+	since, moved     time.Time
+	look             time.Duration // into the phase, when the client is looked for
+}
+
 // enter begins a phase. Only the connection's own goroutine calls it.
 func (c *watch) enter(phase uint32) {
 	c.count++
