@@ -60,6 +60,7 @@ func (a *app) runCommand() *cobra.Command {
 			signals := make(chan os.Signal, 4)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 			defer signal.Stop(signals)
+			go followLoad(cmd.Context())
 			return a.serve(cmd.Context(), signals)
 		},
 	}
