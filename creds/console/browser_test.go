@@ -127,18 +127,22 @@ type look struct {
 	scheme string
 }
 
+// takesPictures is what `make pictures` is for: they are for people alone, and take
+// longer than all that is examined.
+func takesPictures() bool { return os.Getenv("PILLION_PICTURES") != "" }
+
 // looks are wide and narrow, light and dark. The first two have each width and each
 // colour once; `make pictures` goes through all four.
 func looks() []look {
 	two := []look{{1280, "light"}, {360, "dark"}}
-	if os.Getenv("PILLION_PICTURES") != "" {
+	if takesPictures() {
 		return append(two, look{1280, "dark"}, look{360, "light"})
 	}
 	return two
 }
 
 // examine has axe-core look at what the browser shows, wants nothing to be wider than
-// the window, and takes pictures: narrow and wide, light and dark.
+// the window, and takes pictures where they are wanted: narrow and wide, light and dark.
 func (b *tab) examine(name string) {
 	b.t.Helper()
 	widths := []int64{320}
@@ -167,6 +171,9 @@ func (b *tab) fits(name string, width int64) {
 
 func (b *tab) pictures(name string) {
 	b.t.Helper()
+	if !takesPictures() {
+		return
+	}
 	for _, how := range looks() {
 		b.look(how.width, how.scheme)
 		b.picture(name, how)
@@ -177,6 +184,9 @@ func (b *tab) pictures(name string) {
 // picture keeps one for people to look at.
 func (b *tab) picture(name string, how look) {
 	b.t.Helper()
+	if !takesPictures() {
+		return
+	}
 	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		b.t.Fatal(err)
@@ -220,7 +230,7 @@ func exampleStore(r *rig, grants *knownGrants) {
 }
 
 // Every page and state: no violation of WCAG 2.2 AA, no line in the browser's
-// console, nothing wider than its window; and pictures for people to look at.
+// console, nothing wider than its window.
 func TestPagesInChromium(t *testing.T) {
 	t.Parallel()
 	grants := &knownGrants{report: Report{true, []string{"asking https://login.itsm.example/token for a token", "a token came after 84ms: 43 characters, fingerprint 1f2e3d4c5b6a", "HEAD https://itsm.example/ was answered 200 OK after 31ms"}}}
