@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,8 +30,8 @@ func newSidecar(t *testing.T, origin *origin) *sidecarProcess {
 	s := &sidecarProcess{
 		binary:  buildProgram(t, "."),
 		state:   filepath.Join(t.TempDir(), "state"),
-		proxy:   freeAddress(t),
-		metrics: freeAddress(t),
+		proxy:   credstest.FreeAddress(t),
+		metrics: credstest.FreeAddress(t),
 	}
 	s.config = filepath.Join(t.TempDir(), "pillion.yaml")
 	text := fmt.Sprintf(`proxy: {listen: %q, base_url: true}
@@ -141,17 +142,30 @@ func (s *sidecarProcess) end(t *testing.T, within time.Duration) error {
 	}
 }
 
-// buildProgram builds the package at path as make build does.
+// buildProgram builds the package at path as make build does, once for all tests. The
+// program stays in .test/bin, where Go finds that it need not be linked again.
 func buildProgram(t *testing.T, path string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "program")
-	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, path)
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", path, err, output)
+	build, _ := programs.LoadOrStore(path, sync.OnceValues(func() (string, error) {
+		binary, err := filepath.Abs(filepath.Join("../../.test/bin/cmd-pillion", path, "program"))
+		if err != nil {
+			return "", err
+		}
+		command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, path)
+		command.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if output, err := command.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, output)
+		}
+		return binary, nil
+	}))
+	binary, err := build.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("building %s: %v", path, err)
 	}
 	return binary
 }
+
+var programs sync.Map // by path: a function that builds it
 
 // plainEnvironment is that of a fresh login: no proxy, no certificates, no
 // configuration of the person who runs the tests.

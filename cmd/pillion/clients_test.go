@@ -21,6 +21,7 @@ import (
 // credential, and the client's process (with all that it starts) holds no trace
 // of it: not in its environment, its arguments, its memory or its output.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	const credential = "Bearer canary-6b1f0c5d-of-the-client-matrix"
 	origin := startOrigin(t, "tool.example")
 	sidecar := newSidecar(t, origin)
@@ -108,6 +109,7 @@ func TestClients(t *testing.T) {
 // TestClientsChooseByName: two credentials have one instance URL, and the client
 // names the one that it wants as the user of its proxy.
 func TestClientsChooseByName(t *testing.T) {
+	t.Parallel()
 	origin := startOrigin(t, "tool.example")
 	sidecar := newSidecar(t, origin)
 	for _, name := range []string{"left", "right"} {

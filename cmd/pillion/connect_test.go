@@ -132,6 +132,7 @@ func (r *connectRig) wantConnected(t *testing.T) {
 
 // From an empty state directory to an injected token: a person consents in a browser.
 func TestConnectInABrowser(t *testing.T) {
+	t.Parallel()
 	need(t, "chromium", "node", "npm")
 	r := newConnectRig(t)
 	status, body := r.request(t)
@@ -142,7 +143,7 @@ func TestConnectInABrowser(t *testing.T) {
 		t.Error("the metrics do not say that consent is needed")
 	}
 
-	waiting := r.connect(t, "--redirect-url", "http://"+freeAddress(t)+"/callback")
+	waiting := r.connect(t, "--redirect-url", "http://"+credstest.FreeAddress(t)+"/callback")
 	tab, ok := credstest.Browser(t, 1000, 700)
 	if !ok {
 		t.Skip("there is no chromium")
@@ -166,6 +167,7 @@ func TestConnectInABrowser(t *testing.T) {
 
 // Where the browser runs elsewhere, the address that it ended on is pasted.
 func TestConnectByPasting(t *testing.T) {
+	t.Parallel()
 	need(t, "node", "npm")
 	r := newConnectRig(t)
 	waiting := r.connect(t, "--redirect-url", "https://console.example/oauth/callback")
@@ -203,9 +205,10 @@ func TestConnectByPasting(t *testing.T) {
 // A stray request to the redirect URL ends nothing; a refusal at the provider does,
 // in words.
 func TestConnectRefused(t *testing.T) {
+	t.Parallel()
 	need(t, "node", "npm")
 	r := newConnectRig(t)
-	redirect := "http://" + freeAddress(t) + "/callback"
+	redirect := "http://" + credstest.FreeAddress(t) + "/callback"
 	waiting := r.connect(t, "--redirect-url", redirect)
 	for _, query := range []string{"?code=stolen&state=guessed", "?code=stolen", ""} {
 		if status, body := get(t, redirect+query); status != http.StatusBadRequest || strings.Contains(body, "stolen") {

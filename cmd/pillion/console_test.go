@@ -18,7 +18,7 @@ import (
 // withConsole adds the page to a sidecar's configuration, and returns its address.
 func withConsole(t *testing.T, r *sidecarProcess) string {
 	t.Helper()
-	address := freeAddress(t)
+	address := credstest.FreeAddress(t)
 	text, err := os.ReadFile(r.config)
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +37,7 @@ func (s *sidecarProcess) consoleLink(t *testing.T) string {
 // A credential that is made on the page counts for the next request; one that is
 // deleted there, not any more. A link opens the page once.
 func TestConsoleServed(t *testing.T) {
+	t.Parallel()
 	tool := startOrigin(t, "tool.example")
 	r := newSidecar(t, tool)
 	page := withConsole(t, r)
@@ -120,6 +121,7 @@ func TestConsoleServed(t *testing.T) {
 
 // From the form of the page to an injected token: a person consents in a browser.
 func TestConsoleConnectInABrowser(t *testing.T) {
+	t.Parallel()
 	need(t, "chromium", "node", "npm")
 	var page string
 	r := newConnectRig(t, func(t *testing.T, s *sidecarProcess) { page = withConsole(t, s) })

@@ -102,6 +102,7 @@ const saveButton, testButton = `.buttons button[value="save"]`, `form[action$="/
 // A tool that answers each path otherwise, and an SFTP server, both real: what an
 // administrator does with them on the page.
 func TestConsoleInABrowser(t *testing.T) {
+	t.Parallel()
 	server := credstest.StartSSHD(t, credstest.SSHDOptions{HostKeys: []string{"ed25519", "rsa"}})
 	var mu sync.Mutex
 	var arrived []string

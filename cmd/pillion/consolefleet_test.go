@@ -22,6 +22,7 @@ import (
 // pillion sees of requests and SFTP sessions is on the page as the fleet's, with the
 // client's address; before anything is scraped the page says that it is not known.
 func TestConsoleFromRealPrometheus(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -38,7 +39,7 @@ func TestConsoleFromRealPrometheus(t *testing.T) {
 	provider := credstest.NewProvider(t)
 	server := credstest.StartSSHD(t, credstest.SSHDOptions{})
 	i := install(t, provider, tool)
-	prometheusAt, metricsAt := unusedAddress(t), unusedAddress(t)
+	prometheusAt, metricsAt := credstest.FreeAddress(t), credstest.FreeAddress(t)
 	text, err := os.ReadFile(filepath.Join(i.dir, "pillion.yaml"))
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 // log line and metric is searched, as sent and as it stands in a real browser, with
 // scripts and without.
 func TestAttackConsoleLeaks(t *testing.T) {
+	t.Parallel()
 	need(t, "chromium")
 	t.Run("62 planted secrets through the page", searchThePage)
 }

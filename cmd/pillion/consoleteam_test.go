@@ -51,7 +51,7 @@ func newPages(t *testing.T) *pages {
 		t.Fatal(err)
 	}
 	for range 2 {
-		listens = append(listens, freeLoopback(t))
+		listens = append(listens, credstest.FreeAddress(t))
 		p.install("sidecar", p.vault.Addr, `proxy: {listen: 'off'}
 console:
   listen: `+listens[len(listens)-1]+`
@@ -139,18 +139,12 @@ func (p *pages) agree() {
 	}
 }
 
-func freeLoopback(t *testing.T) string {
-	t.Helper()
-	server := httptest.NewServer(http.NotFoundHandler())
-	defer server.Close()
-	return server.Listener.Addr().String()
-}
-
 // The page over Vault, in a browser, from the login at a provider to an injected token:
 // two replicas, a refresher and a sidecar, each with the policy that is shipped for
 // it. The page acts with the person's own token: Vault knows who wrote, and refuses
 // who may not.
 func TestConsoleOverVaultInABrowser(t *testing.T) {
+	t.Parallel()
 	p := newPages(t)
 	p.does(p.operator, p.provider.ClientSecret, "credential", "set", "tool", "--url", "https://example.com/", "--authorization", "oauth2-authorization-code",
 		"--client-id", p.provider.ClientID, "--client-secret-file", "-", "--access-token-url", p.provider.TokenURL(),

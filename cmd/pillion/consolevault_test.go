@@ -155,6 +155,7 @@ func (p *person) logIn(form url.Values) {
 // People act with their own tokens, in whichever replica: who may not write is told
 // so, and changes nothing; who logs out takes the token along.
 func TestConsoleOverVault(t *testing.T) {
+	t.Parallel()
 	r := newReplicas(t)
 	password := credstest.Canary("console-vault").Reveal()
 	r.vault.Userpass(t, "console-anna", password, r.mount+"-console")
@@ -209,6 +210,7 @@ func TestConsoleOverVault(t *testing.T) {
 // Of several prefixes the page shows all that a person may see, and acts in the one
 // that was meant.
 func TestConsoleOverSeveralPrefixes(t *testing.T) {
+	t.Parallel()
 	r := newReplicas(t, "team-a", "shared")
 	anna, carl := r.person(), r.person()
 	anna.logIn(url.Values{"way": {"token"}, "token": {r.vault.Token(t, r.policyFor("team-a"), r.policyFor("shared"))}})
@@ -307,6 +309,7 @@ var connectAddress = regexp.MustCompile(`href="(/credentials/jira/connect\?nonce
 // A consent that begins in one replica and ends in the other, exchanged by a
 // refresher: the page can read neither the client secret nor the tokens.
 func TestConsoleConsentOverVault(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Skip("there is no node")
 	}

@@ -16,9 +16,21 @@ import (
 
 // TestKilledWhileWriting: a store whose writer and reader are killed with
 // SIGKILL, at whatever moment, opens, and holds every write that was confirmed.
-// A thousand writes, and a kill after every 40 or so.
+// There is a kill after every 40 writes or so.
 func TestKilledWhileWriting(t *testing.T) {
-	const writes = 1000
+	t.Parallel()
+	killWhileWriting(t, 200)
+}
+
+// TestSoakKilledWhileWriting is the same five times as often.
+func TestSoakKilledWhileWriting(t *testing.T) {
+	if os.Getenv("PILLION_SOAK") == "" {
+		return // make soak
+	}
+	killWhileWriting(t, 1000)
+}
+
+func killWhileWriting(t *testing.T, writes int) {
 	state := filepath.Join(t.TempDir(), "state")
 	environment := append(os.Environ(), "PILLION_STATE="+state, "PILLION_PROXY_LISTEN=127.0.0.1:0", "PILLION_METRICS_LISTEN=127.0.0.1:0", "PILLION_SFTP_LISTEN=off")
 	start := func(name string, args ...string) *exec.Cmd {

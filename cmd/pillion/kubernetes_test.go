@@ -50,7 +50,7 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{Kubernetes: credstest.StartKubernetes(t), vault: credstest.StartVault(t), origin: startOrigin(t, "tool.example")}
-	c.webhook = &sidecarProcess{binary: buildProgram(t, "."), metrics: freeAddress(t)}
+	c.webhook = &sidecarProcess{binary: buildProgram(t, "."), metrics: credstest.FreeAddress(t)}
 	c.values = fmt.Sprintf(`vault: {address: %q}
 sidecar:
   namespaces: [%s]
@@ -93,7 +93,7 @@ func (c *cluster) install(t *testing.T) {
 	c.Helm(t, c.values, "install", "pillion", "deploy/helm/pillion", "--namespace", system, "--values", "-")
 	n := c.node(t, system, "deployment", "pillion-webhook")
 	container := n.pod.Spec.Containers[0]
-	listen := freeAddress(t)
+	listen := credstest.FreeAddress(t)
 	command := exec.Command(c.webhook.binary, append(n.arguments(container), "--listen", listen, "--metrics-listen", c.webhook.metrics)...)
 	command.Env = n.environment(t, container)
 	c.webhook.startAs(t, command)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pillion/creds/credstest"
 )
 
 // pod is what a node needs to know of one.
@@ -60,7 +62,7 @@ type node struct {
 
 func (c *cluster) node(t *testing.T, namespace, kind, name string) *node {
 	t.Helper()
-	n := &node{pod: c.pod(t, namespace, kind, name), volumes: map[string]string{}, ports: map[string]string{"127.0.0.1:3128": freeAddress(t), ":9180": freeAddress(t)}}
+	n := &node{pod: c.pod(t, namespace, kind, name), volumes: map[string]string{}, ports: map[string]string{"127.0.0.1:3128": credstest.FreeAddress(t), ":9180": credstest.FreeAddress(t)}}
 	for _, v := range n.pod.Spec.Volumes {
 		n.volumes[v.Name] = t.TempDir()
 	}

@@ -28,6 +28,7 @@ import (
 // TestAttackLeaks is case 62: planted secrets go through the built program, which
 // serves and refuses and fails, and all that it wrote anywhere is searched.
 func TestAttackLeaks(t *testing.T) {
+	t.Parallel()
 	t.Run("62 planted secrets through the built program", searchForSecrets)
 }
 
@@ -61,7 +62,7 @@ func searchForSecrets(t *testing.T) {
 	}
 	bundle = append(bundle, peerCertificate(t, provider.URL())...)
 
-	s := &sidecarProcess{binary: buildProgram(t, "."), state: filepath.Join(t.TempDir(), "state"), proxy: freeAddress(t), metrics: freeAddress(t)}
+	s := &sidecarProcess{binary: buildProgram(t, "."), state: filepath.Join(t.TempDir(), "state"), proxy: credstest.FreeAddress(t), metrics: credstest.FreeAddress(t)}
 	dir := t.TempDir()
 	s.config = filepath.Join(dir, "pillion.yaml")
 	clientToken := credstest.Canary("client-token").Reveal()

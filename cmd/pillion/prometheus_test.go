@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,6 +21,7 @@ import (
 // A real Prometheus scrapes a pillion whose provider first gives a token and then
 // refuses: it takes every series of tokens, and they say what happened.
 func TestPrometheusSeesTokens(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -78,18 +78,7 @@ type promServer struct{ address string }
 // startPrometheus starts one that evaluates the rules of a file; if "", none.
 func startPrometheus(t *testing.T, program, rules string, targets ...string) promServer {
 	t.Helper()
-	return startPrometheusAt(t, program, unusedAddress(t), rules, targets...)
-}
-
-// unusedAddress returns a loopback address that nothing listens on now.
-func unusedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return startPrometheusAt(t, program, credstest.FreeAddress(t), rules, targets...)
 }
 
 func startPrometheusAt(t *testing.T, program, address, rules string, targets ...string) promServer {

@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"pillion/creds"
+	"pillion/creds/credstest"
 	"pillion/creds/filestore"
 )
 
@@ -35,10 +36,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 
 // scriptPort puts a free port into a variable: port NAME.
 func scriptPort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	ts.Check(l.Close())
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, port, _ := net.SplitHostPort(credstest.FreeAddress(ts))
 	ts.Setenv(args[0], port)
 }
 

@@ -42,8 +42,8 @@ func newSFTPLab(t *testing.T) *sftpLab {
 	t.Helper()
 	l := &sftpLab{
 		whole:          t,
-		sidecarProcess: &sidecarProcess{binary: buildProgram(t, "."), state: filepath.Join(t.TempDir(), "state"), proxy: freeAddress(t), metrics: freeAddress(t)},
-		listen:         freeAddress(t), only: freeAddress(t),
+		sidecarProcess: &sidecarProcess{binary: buildProgram(t, "."), state: filepath.Join(t.TempDir(), "state"), proxy: credstest.FreeAddress(t), metrics: credstest.FreeAddress(t)},
+		listen:         credstest.FreeAddress(t), only: credstest.FreeAddress(t),
 		openssh: credstest.StartSSHD(t, credstest.SSHDOptions{}),
 	}
 	l.globex = l.openssh
@@ -178,6 +178,7 @@ var moreSFTP = []string{
 
 // TestSFTP: the built program with real clients before real servers.
 func TestSFTP(t *testing.T) {
+	t.Parallel()
 	l := newSFTPLab(t)
 	t.Run("clients", l.clients)
 	t.Run("commands", l.commands)

@@ -14,6 +14,7 @@ import (
 // What systemd hears of a unit with Type=notify and WatchdogSec, in the words of
 // sd_notify(3), from the start to the end.
 func TestSystemdHears(t *testing.T) {
+	t.Parallel()
 	sidecar := newSidecar(t, startStreamOrigin(t))
 	sidecar.run(t, "secret-token", "credential", "set", "stream", "--url", "https://stream.example/", "--authorization", "bearer", "--token-file", "-")
 	good, err := os.ReadFile(sidecar.config)

@@ -16,6 +16,7 @@ import (
 // The commands over Vault, with the operator's own token: everything that they do
 // over the embedded store, copies between the two, and check --online.
 func TestVaultCommands(t *testing.T) {
+	t.Parallel()
 	vault := credstest.StartVault(t)
 	vault.MountAt(t, "pillion")
 	vault.Policy(t, "sidecar", `path "pillion/data/team-a/*" { capabilities = ["read"] }

@@ -19,6 +19,7 @@ import (
 // pillion of that state directory, without waiting for a poll; what it deletes is
 // refused from the next one on.
 func TestEditInVaultIsUsedAtOnce(t *testing.T) {
+	t.Parallel()
 	vault := credstest.StartVault(t)
 	vault.MountAt(t, "pillion")
 	var mu sync.Mutex

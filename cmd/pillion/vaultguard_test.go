@@ -19,6 +19,7 @@ import (
 // address what it may not do itself: not by Vault's own address, wherever that was
 // configured, not by another name of it, and not because loopback is allowed.
 func TestAttackVaultAddress(t *testing.T) {
+	t.Parallel()
 	vault := credstest.StartVault(t)
 	vault.MountAt(t, "pillion")
 	lossy := vault.Lossy(t)

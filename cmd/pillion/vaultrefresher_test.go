@@ -114,6 +114,7 @@ func (w *team) connects(name string) {
 // read no grant connects a credential, a refresher exchanges the code and renews, and
 // sidecars use what comes of it.
 func TestSidecarsHoldNoGrant(t *testing.T) {
+	t.Parallel()
 	w := newTeam(t)
 	w.does(w.operator, w.provider.ClientSecret, "credential", "set", "tool", "--url", "https://example.com/", "--authorization", "oauth2-authorization-code",
 		"--client-id", w.provider.ClientID, "--client-secret-file", "-", "--access-token-url", w.provider.TokenURL(),
@@ -189,6 +190,7 @@ func TestSidecarsHoldNoGrant(t *testing.T) {
 
 // With no refresher alive everything that a person looks at says so.
 func TestNoRefresherAnswers(t *testing.T) {
+	t.Parallel()
 	w := newTeam(t)
 	w.does(w.operator, w.provider.ClientSecret, "credential", "set", "tool", "--url", "https://example.com/", "--authorization", "oauth2-client-credentials",
 		"--client-id", w.provider.ClientID, "--client-secret-file", "-", "--access-token-url", w.provider.TokenURL())

@@ -92,17 +92,6 @@ func StartSSHD(t testing.TB, o SSHDOptions) *SSHD {
 
 const sshdPath = "/usr/sbin/sshd"
 
-// freePort finds a port that nobody listened on a moment ago.
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
-}
-
 // Credential is a valid credential for this server: its password, and the pin of
 // its first host key. The server's address is a literal one, which a guard
 // refuses unless told otherwise.
