@@ -2,5 +2,8 @@
 
 package token
 
-// modelSteps is within how many steps TestModel's faults happen.
-const modelSteps = 6
+// The bounds of TestModel.
+const (
+	modelSteps   = 6  // within which faults happen
+	modelChoices = 10 // that are gone through where a person acts meanwhile
+)

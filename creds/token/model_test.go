@@ -237,8 +237,8 @@ func TestModel(t *testing.T) {
 		{name: "frozen", procs: 2, limits: first(limits{freezes: 1, longest: shortly})},
 		{name: "frozen for too long", procs: 2, limits: first(limits{freezes: 1, longest: tooLong})},
 		{name: "an outage", procs: 2, limits: first(limits{outages: 1, outage: shortly})},
-		{name: "a consent meanwhile", procs: 1, extra: (*fleet).consents, limits: limits{choices: 10}},
-		{name: "an edit meanwhile", procs: 1, extra: (*fleet).moves, limits: limits{choices: 10}},
+		{name: "a consent meanwhile", procs: 1, extra: (*fleet).consents, limits: limits{choices: modelChoices}},
+		{name: "an edit meanwhile", procs: 1, extra: (*fleet).moves, limits: limits{choices: modelChoices}},
 		{name: "a removal meanwhile", procs: 1, extra: (*fleet).removes},
 	} {
 		t.Run(s.name, func(t *testing.T) {
