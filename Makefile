@@ -39,8 +39,8 @@ test-deps: ## install the Debian packages that the tests need
 	scripts/deps.sh test
 
 .PHONY: soak
-soak: ## run what takes long: gigabytes streamed, thousands of tunnels
-	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak' ./...
+soak: ## run what takes long: gigabytes streamed, thousands of tunnels, writers killed and counted
+	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak|Count|Contract|Killed|CacheSees' ./...
 
 .PHONY: fleet
 fleet: test-deps ## 200 sidecars in 8 processes over a real Vault and a real OpenID provider; prints a table

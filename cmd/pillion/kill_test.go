@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"pillion/creds"
+	"pillion/creds/credstest"
 	"pillion/creds/filestore"
 )
 
@@ -19,18 +20,7 @@ import (
 // There is a kill after every 40 writes or so.
 func TestKilledWhileWriting(t *testing.T) {
 	t.Parallel()
-	killWhileWriting(t, 200)
-}
-
-// TestSoakKilledWhileWriting is the same five times as often.
-func TestSoakKilledWhileWriting(t *testing.T) {
-	if os.Getenv("PILLION_SOAK") == "" {
-		return // make soak
-	}
-	killWhileWriting(t, 1000)
-}
-
-func killWhileWriting(t *testing.T, writes int) {
+	writes := credstest.Often(1000)
 	state := filepath.Join(t.TempDir(), "state")
 	environment := append(os.Environ(), "PILLION_STATE="+state, "PILLION_PROXY_LISTEN=127.0.0.1:0", "PILLION_METRICS_LISTEN=127.0.0.1:0", "PILLION_SFTP_LISTEN=off")
 	start := func(name string, args ...string) *exec.Cmd {

@@ -166,7 +166,7 @@ func TestCacheSeesEveryWrite(t *testing.T) {
 	dir := state(t)
 	writer, reader := mustOpen(t, dir), mustOpen(t, dir)
 	version := 0
-	for n := range 300 {
+	for n := range credstest.Often(300) {
 		data := fmt.Sprintf(`{"n":%d}`, 1000+n)
 		version = write(t, writer, "secrets/a", `{"n":-999}`, version)
 		version = write(t, writer, "secrets/a", data, version)

@@ -70,12 +70,15 @@ func playOpen(dir string) error {
 	return err
 }
 
+// countedEach is how far each of several processes counts.
+func countedEach() int { return credstest.Often(50) }
+
 func playCount(dir string) error {
 	store, err := openIn(dir)
 	if err != nil {
 		return err
 	}
-	return credstest.Count(context.Background(), store, "tokens/counter", 50)
+	return credstest.Count(context.Background(), store, "tokens/counter", countedEach())
 }
 
 // playWrite writes records and the index, as saving credentials does, and prints

@@ -17,16 +17,18 @@ import (
 	"time"
 
 	"pillion/creds"
+	"pillion/creds/credstest"
 )
 
-func TestEightProcessesCountToFourHundred(t *testing.T) {
+func TestEightProcessesCount(t *testing.T) {
 	store := mustOpen(t, state(t))
 	dir := filepath.Dir(store.Path())
 	start := write(t, store, "tokens/counter", `{"n":0}`, 0)
 	runAll(t, 8, "count", dir)
 	record, err := store.Get(t.Context(), "tokens/counter")
-	if err != nil || record.Data.Reveal() != `{"n":400}` || record.Version != start+400 {
-		t.Errorf("counted to %s at version %d, want 400 (%v)", record.Data.Reveal(), record.Version, err)
+	all := 8 * countedEach()
+	if err != nil || record.Data.Reveal() != fmt.Sprintf(`{"n":%d}`, all) || record.Version != start+all {
+		t.Errorf("counted to %s at version %d, want %d (%v)", record.Data.Reveal(), record.Version, all, err)
 	}
 	wantFiles(t, dir, "key.txt", "store.age", "store.age.lock")
 }
@@ -55,10 +57,7 @@ func runAll(t *testing.T, n int, name, dir string) {
 
 // Whenever a writer is killed, the store opens and holds what was confirmed.
 func TestKilledWritersLoseNothing(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 4
-	}
+	rounds := credstest.Often(20)
 	dir := state(t)
 	mustOpen(t, dir)
 	confirmed := map[int]bool{}
@@ -114,11 +113,7 @@ func writeAndKill(t *testing.T, dir string, first int) (confirmed []int) {
 
 // A first start that is killed leaves something that the next one can go on from.
 func TestKilledFirstStart(t *testing.T) {
-	rounds := 30
-	if testing.Short() {
-		rounds = 5
-	}
-	for range rounds {
+	for range credstest.Often(30) {
 		dir := state(t)
 		cmd := part(t.Context(), t, "open and end", dir)
 		check(t, cmd.Start())
