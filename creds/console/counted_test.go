@@ -3,10 +3,12 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"pillion/creds"
@@ -70,6 +72,34 @@ func (s *counted) Delete(_ context.Context, key string) error {
 	defer s.mu.Unlock()
 	delete(s.records, key)
 	return nil
+}
+
+// multiply makes n credentials of the one whose name ends in 0000. To save each would
+// write the index as often, with all that are in it.
+func (s *counted) multiply(t *testing.T, name string, n int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var index struct {
+		Schema    string            `json:"schema"`
+		Revisions map[string]string `json:"revisions"`
+	}
+	if err := json.Unmarshal([]byte(s.records[creds.KeyIndex].Data.Reveal()), &index); err != nil || index.Revisions[name] == "" {
+		t.Fatalf("the index holds %v: %v", index, err)
+	}
+	like := s.records[creds.KeyCredentials+name]
+	for i := range n {
+		numbered := func(text string) string { return strings.ReplaceAll(text, "0000", fmt.Sprintf("%04d", i)) }
+		another := like
+		another.Data = creds.NewSecret(numbered(like.Data.Reveal()))
+		s.records[creds.KeyCredentials+numbered(name)] = another
+		index.Revisions[numbered(name)] = index.Revisions[name]
+	}
+	text, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.records[creds.KeyIndex] = creds.Record{Data: creds.NewSecret(string(text)), Version: 2, Created: like.Created}
 }
 
 func (*counted) Now(context.Context) (time.Time, error) { return time.Now(), nil }
