@@ -203,7 +203,7 @@ func (s *Server) ended(x *exchange) {
 	e.In = x.in.Load()
 	e.Duration = now.Sub(e.Time)
 	if x.authorization != nil && !x.authorization.Issued.IsZero() {
-		e.TokenAge = e.Time.Sub(x.authorization.Issued)
+		e.TokenAge = max(0, e.Time.Sub(x.authorization.Issued)) // this request may have waited for it
 	}
 	s.Metrics.inFlight.Dec()
 	s.Metrics.count(e, x.head)
