@@ -36,6 +36,7 @@ type metrics struct {
 	leaseConflicts  *prometheus.CounterVec
 	rescues         *prometheus.CounterVec
 	unknownOutcomes *prometheus.CounterVec
+	journalFailures *prometheus.CounterVec
 	storeRequests   *prometheus.CounterVec
 	storeDuration   prometheus.Histogram
 	vaultLogins     *prometheus.CounterVec
@@ -70,6 +71,7 @@ func newMetrics(perCredential bool) *metrics {
 		leaseConflicts:  counter("token_lease_conflicts_total", "Renewals that another process had begun a moment before.", "credential"),
 		rescues:         counter("token_rescues_total", "Tokens that were written although their lease was lost, or after a crash.", "credential"),
 		unknownOutcomes: counter("token_unknown_outcomes_total", "Token requests that ended so that the provider may have acted on them.", "credential"),
+		journalFailures: counter("token_journal_failures_total", "Tokens that could not be written to the journal before the store had them.", "credential"),
 		storeRequests:   counter("store_requests_total", "Requests to the credential store, by how they ended.", "operation", "result"),
 		storeDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "pillion_store_request_duration_seconds", Help: "Time of a request to the credential store.",
@@ -81,7 +83,7 @@ func newMetrics(perCredential bool) *metrics {
 	registerProcess(m.registry)
 	m.registry.MustRegister(
 		m.credentials, m.credentialInfo, m.reloadOK, m.reloadTime,
-		m.refreshes, m.refreshErrors, m.refreshDuration, m.leaseConflicts, m.rescues, m.unknownOutcomes,
+		m.refreshes, m.refreshErrors, m.refreshDuration, m.leaseConflicts, m.rescues, m.unknownOutcomes, m.journalFailures,
 		m.storeRequests, m.storeDuration,
 	)
 	for _, operation := range storeOperations {
@@ -178,7 +180,7 @@ func (m *metrics) follow(old, current *creds.Table) {
 		label := prometheus.Labels{"credential": c.Name}
 		for _, v := range []interface {
 			DeletePartialMatch(prometheus.Labels) int
-		}{m.refreshes, m.refreshErrors, m.leaseConflicts, m.rescues, m.unknownOutcomes} {
+		}{m.refreshes, m.refreshErrors, m.leaseConflicts, m.rescues, m.unknownOutcomes, m.journalFailures} {
 			v.DeletePartialMatch(label)
 		}
 	}
@@ -201,7 +203,7 @@ func (m *metrics) startTokenSeries(c *creds.Credential) {
 	for _, reason := range token.Reasons() {
 		m.refreshErrors.WithLabelValues(c.Name, reason)
 	}
-	for _, v := range []*prometheus.CounterVec{m.leaseConflicts, m.rescues, m.unknownOutcomes} {
+	for _, v := range []*prometheus.CounterVec{m.leaseConflicts, m.rescues, m.unknownOutcomes, m.journalFailures} {
 		v.WithLabelValues(c.Name)
 	}
 }
@@ -227,6 +229,8 @@ func (m *metrics) tokenEvent(e token.Event) {
 		m.rescues.WithLabelValues(e.Credential).Inc()
 	case token.EventUnknownOutcome:
 		m.unknownOutcomes.WithLabelValues(e.Credential).Inc()
+	case token.EventJournalFailed:
+		m.journalFailures.WithLabelValues(e.Credential).Inc()
 	case token.EventRequest:
 		m.refreshes.WithLabelValues(e.Credential, string(e.Grant), string(e.Result)).Inc()
 		m.refreshDuration.WithLabelValues(string(e.Grant), string(e.Result)).Observe(e.Took.Seconds())
