@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 // noPauseAtExit spares whatever we start, if it was built with the race detector, the
 // second that it waits before its end: scripts run hundreds of commands.
-func noPauseAtExit() { _ = os.Setenv("GORACE", "atexit_sleep_ms=0") }
+func noPauseAtExit() { _ = os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) }
 
 // TestScripts runs testdata/script: one script a promise.
 func TestScripts(t *testing.T) {
