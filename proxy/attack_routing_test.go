@@ -159,7 +159,7 @@ func TestAttackHostSpellings(t *testing.T) {
 			r.use(t)
 			w := r.http2("tool.example:443", "tool.example")
 			ask := func() *http.Response { return w.answer(w.get(":authority: " + row.host)) }
-			if strings.ContainsAny(row.host, "\x00\r@") {
+			if strings.ContainsAny(row.host, "\x00\r") || engine() == engineNet && strings.Contains(row.host, "@") {
 				r.cut(ask)
 				return
 			}
@@ -392,7 +392,7 @@ func TestAttackPaths(t *testing.T) {
 		for way, ask := range ways {
 			t.Run(row.name+", "+way, func(t *testing.T) {
 				r.use(t)
-				if way == tunnelH2 && strings.Contains(row.path, "%zz") {
+				if way == tunnelH2 && engine() == engineNet && strings.Contains(row.path, "%zz") {
 					r.cut(func() *http.Response { return ask(row.path) }) // net/http's own judgement
 					return
 				}

@@ -45,7 +45,7 @@ func (c *fastConn) aim(rq *fastRequest) bool {
 // probe finds out whether the tool speaks HTTP/1.1 before anything comes of the
 // first request to it. It returns false for one that does not. What has no
 // credential is not dialled: it will be refused.
-func (c *fastConn) probe(rq *fastRequest) bool {
+func (c *asker) probe(rq *fastRequest) bool {
 	rq.first, rq.firstErr = nil, nil
 	known, http2Only := c.tool.protocol(rq.x.entry.Time)
 	if known || http2Only {

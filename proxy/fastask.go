@@ -8,9 +8,33 @@ import (
 	"pillion/creds"
 )
 
+// asker asks tools on behalf of one client: a connection of HTTP/1.1, or a stream of
+// HTTP/2.
+type asker struct {
+	s      *Server
+	client client
+	name   string // the Host field towards the tool
+	tool   *tool
+
+	ctx    context.Context //nolint:containedctx // ends with the client
+	cancel context.CancelFunc
+
+	watch
+}
+
+// client is whom an asker asks for. It takes the answer, and has a body to send.
+type client interface {
+	sink
+	// readBody reads the body of a request to its end, and passes it on by u. Its
+	// error means that it was interrupted.
+	readBody(u *upload) error
+	// stopBody interrupts that, now and from now on.
+	stopBody()
+}
+
 // ask sends the request to the tool, once more if a connection that had served
 // before turns out to have ended, and relays the answer.
-func (c *fastConn) ask(rq *fastRequest, a *creds.Authorization, up *toolConn, streams bool) error {
+func (c *asker) ask(rq *fastRequest, a *creds.Authorization, up *toolConn, streams bool) error {
 	x, k := &rq.x, &rq.ask
 	begin := x.entry.Time
 	if a.Token != "" || x.entry.Upstream > 0 {
@@ -46,14 +70,14 @@ func (c *fastConn) ask(rq *fastRequest, a *creds.Authorization, up *toolConn, st
 }
 
 // once asks one connection. It reports whether that can be used again.
-func (c *fastConn) once(rq *fastRequest, up *toolConn, streams, keep bool) (usable bool) {
+func (c *asker) once(rq *fastRequest, up *toolConn, streams, keep bool) (usable bool) {
 	k := &rq.ask
 	if !c.attach(up) {
 		k.reset(up)
 		k.fail(context.Canceled)
 		return false
 	}
-	k.sink, k.method, k.onHead, k.write = c, rq.requestHead.method, rq.onHead, rq.sendWhole
+	k.sink, k.method, k.onHead, k.write = c.client, rq.requestHead.method, rq.onHead, rq.sendWhole
 	if streams {
 		rq.upload.prepare(c, rq, keep && rq.length <= maxReplay)
 		k.write = rq.beginUpload
@@ -76,7 +100,7 @@ func (c *fastConn) once(rq *fastRequest, up *toolConn, streams, keep bool) (usab
 
 // outcome is the end of an exchange with the tool: an error where the client has
 // not been answered, else a remark in the log line where the answer is cut.
-func (c *fastConn) outcome(rq *fastRequest) error {
+func (c *asker) outcome(rq *fastRequest) error {
 	x, k := &rq.x, &rq.ask
 	switch k.outcome {
 	case askDone, askDropped:
@@ -94,7 +118,7 @@ func (c *fastConn) outcome(rq *fastRequest) error {
 }
 
 // fault sorts what broke off a request: its body, the client, the tool.
-func (c *fastConn) fault(rq *fastRequest, err error) error {
+func (c *asker) fault(rq *fastRequest, err error) error {
 	if p := rq.upload.broken.Load(); p != nil {
 		return p
 	}
@@ -122,11 +146,10 @@ func isRepeatable(rq *fastRequest) bool {
 
 // onHead sees a tool's answer before the client does: a 401 to a token may be
 // answered by a newer one.
-func (c *fastConn) onHead(a *toolAnswer) (drop bool) {
+func (c *asker) onHead(rq *fastRequest, a *toolAnswer) (drop bool) {
 	if a.status != http.StatusUnauthorized {
 		return false
 	}
-	rq := c.rq
 	x := &rq.x
 	c.s.Metrics.unauthorized.WithLabelValues(x.credential.Name).Inc()
 	if x.entry.Upstream > 0 || x.authorization.Token == "" || !rq.replayable() {

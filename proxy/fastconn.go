@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"time"
 
 	"pillion/creds"
 )
@@ -20,7 +21,7 @@ import (
 // gate, with the bytes that were read, before anything has come of them. It never
 // comes back.
 type fastConn struct {
-	s      *Server
+	asker
 	sock   *socket
 	conn   net.Conn // sock, or the TLS on it
 	tunnel *tunnel  // nil on the plain listener
@@ -31,15 +32,11 @@ type fastConn struct {
 
 	// Where requests of this connection go; on the plain listener the last one went
 	// there.
-	authority string // as the client writes it, besides name
-	name      string // the Host field towards the tool
+	authority string // as the client writes it, besides asker.name
 	target    creds.Target
-	tool      *tool
 
-	ctx    context.Context //nolint:containedctx // ends with the connection
-	cancel context.CancelFunc
-
-	watch
+	peer error         // why this client may not use the proxy; nil when it may
+	look time.Duration // the sweeper's: into the phase, when the client is looked for
 }
 
 // nextStep is why a poll of the client ended.
@@ -59,7 +56,8 @@ func (s *Server) serveFast(conn net.Conn, sock *socket, t *tunnel) bool {
 	if sock == nil || !s.takesFast(t) {
 		return false
 	}
-	c := &fastConn{s: s, sock: sock, conn: conn, tunnel: t}
+	c := &fastConn{asker: asker{s: s}, sock: sock, conn: conn, tunnel: t}
+	c.client = c
 	if t != nil {
 		c.target = creds.Target{Scheme: "https", Host: t.host, Port: t.port}
 		c.authority, c.name = c.target.Authority(), hostField(c.target)
@@ -154,7 +152,7 @@ func (c *fastConn) step() (over bool) {
 	for {
 		if c.rq == nil {
 			c.rq = takeRequest()
-			c.rq.conn = c
+			c.rq.by = &c.asker
 		}
 		rq := c.rq
 		if rq.r < rq.w {

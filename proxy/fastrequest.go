@@ -34,7 +34,7 @@ type fastRequest struct {
 	last       bool   // it is told that the connection ends
 	retry      *creds.Authorization
 
-	conn                   *fastConn
+	by                     *asker
 	sendWhole, beginUpload func() error // bound once, as toolAsk asks for
 	onHead                 func(*toolAnswer) bool
 
@@ -58,7 +58,7 @@ var requests = sync.Pool{New: func() any {
 		rq.upload.start(rq.ask.up)
 		return nil
 	}
-	rq.onHead = func(a *toolAnswer) bool { return rq.conn.onHead(a) }
+	rq.onHead = func(a *toolAnswer) bool { return rq.by.onHead(rq, a) }
 	return rq
 }}
 
@@ -66,11 +66,19 @@ func takeRequest() *fastRequest {
 	return requests.Get().(*fastRequest) //nolint:forcetypeassert // nothing else is put there
 }
 
+// begin forgets the request before.
+func (rq *fastRequest) begin() {
+	rq.chunking = false
+	rq.answerHead = rq.answerHead[:0]
+	rq.upload.read.Store(false)
+	rq.upload.broken.Store(nil)
+}
+
 // giveBack drops what is large or points elsewhere.
 func (rq *fastRequest) giveBack() {
 	rq.in, rq.r, rq.w, rq.partial = rq.small[:], 0, 0, false
 	rq.x, rq.config, rq.body, rq.retry, rq.first, rq.firstErr = exchange{}, nil, nil, nil, nil, nil
-	rq.ask.up, rq.ask.sink, rq.conn, rq.upload.kept = nil, nil, nil, nil
+	rq.ask.up, rq.ask.sink, rq.by, rq.upload.kept = nil, nil, nil, nil
 	if cap(rq.out) > 16<<10 {
 		rq.out = make([]byte, 0, 2<<10)
 	}

@@ -152,17 +152,25 @@ func (s *socket) send(conn net.Conn, p []byte) error {
 		_, err := conn.Write(p)
 		return err
 	}
+	s.hold()
+	_, err := conn.Write(p)
+	return errors.Join(err, s.release())
+}
+
+// hold keeps back what is written from now on, until release.
+func (s *socket) hold() {
 	s.mu.Lock()
 	s.gathering, s.gathered = true, gatherBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
 	s.mu.Unlock()
-	_, err := conn.Write(p)
+}
+
+// release writes it, in one system call.
+func (s *socket) release() error {
 	s.mu.Lock()
 	s.gathering = false
 	all := s.gathered
 	s.gathered = nil
-	if err == nil {
-		_, err = s.Conn.Write(*all)
-	}
+	_, err := s.Conn.Write(*all)
 	s.mu.Unlock()
 	*all = (*all)[:0]
 	gatherBuffers.Put(all)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The phases of a fastConn, which bound its waits.
+// The phases of a client's connection, or stream, which bound its waits.
 const (
 	phaseFresh   uint32 = iota // nothing has come yet: timeouts.head
 	phaseIdle                  // between requests: idleTimeout
@@ -31,6 +31,16 @@ const (
 	cutStop        // the server ends
 )
 
+// watched is a connection that the sweeper looks after.
+type watched interface {
+	// examine ends what takes too long. It reports whether it must be called again
+	// soon.
+	examine(now time.Time) (busy bool)
+	busy() bool
+	// end cuts what is idle, or with all whatever there is.
+	end(all bool)
+}
+
 // sweeper looks after the connections of the fast engine: it ends waits that take
 // too long and requests whose client has left. It looks at all of them a few times
 // a second, while any has a request, which costs less than a deadline for each read
@@ -40,7 +50,7 @@ type sweeper struct {
 	pace time.Duration
 
 	mu     sync.Mutex
-	conns  map[*fastConn]struct{}
+	conns  map[watched]struct{}
 	closed bool
 	empty  chan struct{} // closed with the last connection, once closed
 
@@ -60,13 +70,13 @@ const (
 )
 
 func newSweeper(s *Server) *sweeper {
-	w := &sweeper{s: s, pace: sweepPace, conns: map[*fastConn]struct{}{}, empty: make(chan struct{}), over: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w := &sweeper{s: s, pace: sweepPace, conns: map[watched]struct{}{}, empty: make(chan struct{}), over: make(chan struct{}), wake: make(chan struct{}, 1)}
 	w.pace = min(sweepPace, s.timeouts.head/8, s.timeouts.stall/8)
 	return w
 }
 
 // add begins to watch c; false means that the server has ended.
-func (w *sweeper) add(c *fastConn) bool {
+func (w *sweeper) add(c watched) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -78,7 +88,7 @@ func (w *sweeper) add(c *fastConn) bool {
 }
 
 // remove ends that. It may be called twice.
-func (w *sweeper) remove(c *fastConn) {
+func (w *sweeper) remove(c watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := w.conns[c]; !ok {
@@ -156,7 +166,7 @@ func (w *sweeper) anyBusy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.conns {
-		if isBusy(c.phase.Load() & (1<<phaseBits - 1)) {
+		if c.busy() {
 			return true
 		}
 	}
@@ -171,7 +181,7 @@ func isBusy(phase uint32) bool {
 func (w *sweeper) sweep(now time.Time) (busy bool) {
 	w.mu.Lock()
 	for c := range w.conns {
-		if w.examine(c, now) {
+		if c.examine(now) {
 			busy = true
 		}
 	}
@@ -180,48 +190,6 @@ func (w *sweeper) sweep(now time.Time) (busy bool) {
 		config.pool.expire(now.Add(-upstreamIdle))
 	}
 	return busy
-}
-
-func (w *sweeper) examine(c *fastConn, now time.Time) (busy bool) {
-	v := c.phase.Load()
-	if v != c.seen {
-		c.seen, c.since, c.look = v, now, 0
-		return true // even if idle: once more, to see that it stays so
-	}
-	phase, age := v&(1<<phaseBits-1), now.Sub(c.since)
-	t := &w.s.timeouts
-	switch phase {
-	case phaseFresh, phaseIdle:
-		gone := c.look == 0 && c.sock.hasLeft() // what ended together with a request wakes nobody
-		c.look = 1
-		c.cutIf(gone || age > idleTimeout || phase == phaseFresh && age > t.head, cutIdle)
-	case phaseHead:
-		c.cutIf(age > t.head, cutHead)
-	case phaseAsk, phaseRelay:
-		w.examineUpload(c, now)
-		if age >= c.look {
-			c.look = age + min(age/2, time.Second)
-			c.cutIf(c.sock.hasLeft(), cutGone)
-		}
-		asked := c.since // or since the upload's end
-		if c.moved.After(asked) {
-			asked = c.moved
-		}
-		c.cutIf(phase == phaseAsk && c.seenUpload == 0 && now.Sub(asked) > upstreamHead, cutTool)
-	case phaseSend:
-		c.cutIf(age > t.stall, cutGone)
-	}
-	return isBusy(phase)
-}
-
-// examineUpload bounds how long a client that has to send may be silent.
-func (w *sweeper) examineUpload(c *fastConn, now time.Time) {
-	v := c.upload.Load()
-	if v != c.seenUpload {
-		c.seenUpload, c.moved = v, now
-		return
-	}
-	c.cutIf(v&1 == 1 && now.Sub(c.moved) > w.s.timeouts.stall, cutBody)
 }
 
 // shutdown lets idle connections go, waits for the others until ctx ends, then cuts
@@ -234,13 +202,13 @@ func (w *sweeper) shutdown(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		w.cutAll(func(phase uint32) bool { return phase == phaseIdle || phase == phaseFresh })
+		w.end(false)
 		select {
 		case <-w.empty:
 			return nil
 		case <-tick.C:
 		case <-ctx.Done():
-			w.cutAll(func(uint32) bool { return true })
+			w.end(true)
 			return ctx.Err()
 		}
 	}
@@ -260,65 +228,10 @@ func (w *sweeper) close() bool {
 	return true
 }
 
-func (w *sweeper) cutAll(which func(phase uint32) bool) {
+func (w *sweeper) end(all bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.conns {
-		c.cutIf(which(c.phase.Load()&(1<<phaseBits-1)), cutStop)
-	}
-}
-
-// watch is what the sweeper sees of a connection, and how it ends its waits.
-type watch struct {
-	peer   error         // why this client may not use the proxy; nil when it may
-	phase  atomic.Uint32 // a count of changes, and in its low bits the phase
-	count  uint32
-	upload atomic.Uint32 // the same for an upload: odd while the client is waited for
-	cut    atomic.Uint32
-
-	mu sync.Mutex
-	up *toolConn // asked now
-
-	// The sweeper's own.
-	seen, seenUpload uint32
-	since, moved     time.Time
-	look             time.Duration // into the phase, when the client is looked for
-}
-
-// enter begins a phase. Only the connection's own goroutine calls it.
-func (c *watch) enter(phase uint32) {
-	c.count++
-	c.phase.Store(c.count<<phaseBits | phase)
-}
-
-// why tells the reason for which the sweeper ended a wait, or cutNot.
-func (c *watch) why() uint32 { return c.cut.Load() }
-
-// attach names the connection to the tool that ends with the client's; it reports
-// whether that still stands.
-func (c *watch) attach(up *toolConn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.up = up
-	return up == nil || c.cut.Load() == cutNot
-}
-
-// cutIf ends, for good, whatever the connection waits for.
-func (c *fastConn) cutIf(yes bool, why uint32) {
-	if !yes || !c.cut.CompareAndSwap(cutNot, why) {
-		return
-	}
-	c.mu.Lock()
-	if c.up != nil {
-		c.up.sock.interrupt()
-	}
-	c.mu.Unlock()
-	c.cancel()
-	switch why {
-	case cutTool: // whose client is still to be told
-	case cutBody, cutHead: // as here
-		c.sock.interruptReads()
-	default:
-		c.sock.interrupt()
+		c.end(all)
 	}
 }

@@ -215,10 +215,14 @@ func (s *Server) terminate(client *tunnelConn, x *exchange) error {
 	_ = client.SetDeadline(time.Time{})
 	state := conn.ConnectionState()
 	client.tunnel.serverName = state.ServerName
-	if state.NegotiatedProtocol != "h2" && s.takesFast(client.tunnel) {
+	if client.socket() != nil && s.takesFast(client.tunnel) {
 		// On a goroutine of its own: this one's stack has grown with the handshake, and
 		// the tunnel may be idle for hours.
-		go s.serveTunnel(client, conn)
+		if state.NegotiatedProtocol == "h2" {
+			go s.serveH2(client, conn)
+		} else {
+			go s.serveTunnel(client, conn)
+		}
 		return nil
 	}
 	return s.giveInner(client, conn, state.NegotiatedProtocol)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 // the answer, which may come at any time. It decodes chunks and makes its own, so
 // that the tool sees one framing whatever the client's was.
 type upload struct {
-	c  *fastConn
+	c  *asker
 	up *toolConn
 	rq *fastRequest
 
@@ -23,6 +24,8 @@ type upload struct {
 	moves    uint32
 	kept     []byte
 	keeps    bool
+	sock     *socket // of the client, over HTTP/1.1
+	conn     net.Conn
 	bound    func() bool
 	running  bool
 
@@ -33,16 +36,13 @@ type upload struct {
 
 // prepare takes over what was read behind the head. keep asks for the body to be
 // kept for a second try, unless it turns out to be large.
-func (u *upload) prepare(c *fastConn, rq *fastRequest, keep bool) {
+func (u *upload) prepare(c *asker, rq *fastRequest, keep bool) {
 	u.c, u.rq = c, rq
 	u.headed, u.running, u.moves = false, false, 0
 	u.remain, u.chunks = rq.length, chunkScanner{}
 	u.kept, u.keeps = nil, keep
 	u.read.Store(false)
 	u.broken.Store(nil)
-	if u.bound == nil {
-		u.bound = u.step
-	}
 	u.buf = relayBuffers.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
 	behind := rq.in[rq.r+rq.size : rq.w]
 	u.from = roomBefore + len(rq.out)
@@ -68,14 +68,26 @@ func (u *upload) start(up *toolConn) {
 			c.watch.upload.Store(0)
 			u.done <- struct{}{}
 		}()
-		if err := c.sock.poll(u.bound); err != nil {
+		if err := c.client.readBody(u); err != nil {
 			u.stop(c.bodyProblem())
 		}
 	}()
 }
 
+// readBody implements client.
+func (c *fastConn) readBody(u *upload) error {
+	u.sock, u.conn = c.sock, c.conn
+	if u.bound == nil {
+		u.bound = u.step
+	}
+	return c.sock.poll(u.bound)
+}
+
+// stopBody implements client.
+func (c *fastConn) stopBody() { c.sock.interruptReads() }
+
 // bodyProblem is why a client's body ended early.
-func (c *fastConn) bodyProblem() *problem {
+func (c *asker) bodyProblem() *problem {
 	if c.why() == cutBody {
 		return problemOf(badRequest("its body did not arrive in time"))
 	}
@@ -124,7 +136,7 @@ func (u *upload) step() (over bool) {
 		if !u.rq.chunked {
 			limit = int(min(int64(limit), int64(u.w)+u.remain))
 		}
-		n, err := u.c.conn.Read(b[u.w:limit])
+		n, err := u.conn.Read(b[u.w:limit])
 		u.w += n
 		switch {
 		case n > 0:
@@ -132,7 +144,7 @@ func (u *upload) step() (over bool) {
 			if (u.to > u.from || !u.headed) && !u.flush(false) {
 				return true
 			}
-			if !u.c.sock.unsure() {
+			if !u.sock.unsure() {
 				u.moved(true)
 				return false
 			}
@@ -252,7 +264,7 @@ func (u *upload) end(orderly bool) bool {
 		orderly = u.await(orderly && u.read.Load())
 		u.running = false
 	}
-	relayBuffers.Put(u.buf)
+	recycle(u.buf)
 	u.buf = nil
 	return orderly
 }
@@ -267,7 +279,7 @@ func (u *upload) await(orderly bool) bool {
 		case <-timer.C:
 		}
 	}
-	u.c.sock.interruptReads()
+	u.c.client.stopBody()
 	u.up.sock.interrupt()
 	<-u.done
 	return false
