@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -122,15 +123,15 @@ func (st *h2Stream) credit(n int) {
 }
 
 // trailer ends the body. The caller holds c.lock.
-func (st *h2Stream) trailer(f *http2.MetaHeadersFrame) error {
+func (st *h2Stream) trailer(f *h2Head, ended bool) error {
 	fault := func(code http2.ErrCode) error { return http2.StreamError{StreamID: st.id, Code: code} }
 	switch {
 	case st.ended:
 		return fault(http2.ErrCodeStreamClosed)
-	case !f.StreamEnded(), len(f.PseudoFields()) > 0, st.declared >= 0 && st.got < st.declared:
+	case !ended, f.pseudo > 0, f.truncated, st.declared >= 0 && st.got < st.declared:
 		return fault(http2.ErrCodeProtocol)
 	}
-	st.trailers, st.ended = f, true
+	st.trailers, st.ended = slices.Clone(f.fields), true
 	st.wake.Broadcast()
 	return nil
 }

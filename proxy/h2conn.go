@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"pillion/creds"
 )
@@ -40,6 +39,7 @@ type h2Conn struct {
 	r, w    int     // in[r:w] is not looked at yet
 	feed    bytes.Reader
 	framer  *http2.Framer
+	block   h2Block
 	bound   func() bool
 	greeted int // bytes of the client's preface seen
 	settled bool
@@ -95,8 +95,7 @@ func (s *Server) serveH2(client *tunnelConn, conn *tls.Conn) {
 	c.authority, c.name = c.target.Authority(), hostField(c.target)
 	c.bound = c.step
 	c.framer = http2.NewFramer(nil, &c.feed)
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.framer.MaxHeaderListSize = maxHead
+	c.block.begin()
 	c.framer.SetMaxReadFrameSize(h2MaxFrame)
 	c.h2Out.begin()
 	c.wroteAt = time.Now()
@@ -276,20 +275,23 @@ func (c *h2Conn) take(frame []byte) error {
 		}
 		c.settled = true
 	}
+	if f, ok := f.(*http2.HeadersFrame); ok {
+		return c.streamFault(c.headers(f))
+	}
 	return c.streamFault(c.frame(f))
 }
 
 // streamFault ends the stream that err is of; any other error it returns, as one of
 // the connection.
 func (c *h2Conn) streamFault(err error) error {
-	var fault http2.StreamError
-	var whole http2.ConnectionError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &whole):
+	if err == nil || err == errH2Over { //nolint:errorlint // the value itself
+		return err
+	}
+	if whole, ok := errors.AsType[http2.ConnectionError](err); ok {
 		return whole
-	case !errors.As(err, &fault):
+	}
+	fault, ok := errors.AsType[http2.StreamError](err)
+	if !ok {
 		return h2Protocol
 	}
 	c.lock.Lock()

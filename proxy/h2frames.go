@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/net/http2"
 )
 
-// frame serves what is no DATA. Its error is of a stream or the connection.
+// frame serves what is neither DATA nor HEADERS. Its error is of a stream or the connection.
 func (c *h2Conn) frame(f http2.Frame) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
@@ -15,8 +16,6 @@ func (c *h2Conn) frame(f http2.Frame) error {
 	}
 	id := f.Header().StreamID
 	switch f := f.(type) {
-	case *http2.MetaHeadersFrame:
-		return c.headers(f)
 	case *http2.WindowUpdateFrame:
 		return c.windowUpdate(id, int64(f.Increment))
 	case *http2.RSTStreamFrame:
@@ -53,16 +52,20 @@ func selfDependent(id uint32, p http2.PriorityParam) error {
 	return nil
 }
 
-// headers opens a stream, or ends its body by trailers. The caller holds lock.
-func (c *h2Conn) headers(f *http2.MetaHeadersFrame) error {
-	id := f.StreamID
+// headers opens a stream, or ends its body by trailers.
+func (c *h2Conn) headers(f *http2.HeadersFrame) error {
+	id, ended := f.StreamID, f.StreamEnded()
+	var self error
 	if f.HasPriority() {
-		if err := selfDependent(id, f.Priority); err != nil {
-			return err
-		}
+		self = selfDependent(id, f.Priority)
 	}
+	if err := errors.Join(c.decode(f), self); err != nil { // which invalidates f
+		return err
+	}
+	c.lock.Lock()
+	defer c.lock.Unlock()
 	if st := c.streams[id]; st != nil {
-		return st.trailer(f)
+		return st.trailer(&c.block.h2Head, ended)
 	}
 	switch {
 	case c.isGone(id):
@@ -74,7 +77,7 @@ func (c *h2Conn) headers(f *http2.MetaHeadersFrame) error {
 	if len(c.streams) >= h2MaxStreams {
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
 	}
-	return c.open(f)
+	return c.open(id, ended)
 }
 
 // settings takes the client's. The caller holds lock.

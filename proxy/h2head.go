@@ -12,35 +12,34 @@ import (
 // knows, as far as it is in the engine's subset, and finds out whether it is. Its error
 // ends the stream; what a person should read about is left in bad.
 func (st *h2Stream) parse() error {
-	f, rq := st.meta, st.rq
+	f, rq := &st.head, st.rq
 	rq.x = exchange{entry: Entry{Time: time.Now(), Protocol: "HTTP/2.0", Host: st.c.name}}
 	st.declared = -1
-	if f.Truncated {
+	if f.truncated {
 		st.bad = &problem{kind: kindHeadTooLarge, detail: "The request's header is larger than 64 KiB."}
 		return nil
 	}
-	method, path, scheme := f.PseudoValue("method"), f.PseudoValue("path"), f.PseudoValue("scheme")
-	connect := method == http.MethodConnect
-	wellFormed := path != "" && (scheme == "https" || scheme == "http")
+	connect := f.method == http.MethodConnect
+	wellFormed := f.path != "" && (f.scheme == "https" || f.scheme == "http")
 	if connect {
-		wellFormed = path == "" && scheme == "" && f.PseudoValue("authority") != ""
+		wellFormed = f.path == "" && f.scheme == "" && f.authority != ""
 	}
-	if method == "" || !wellFormed || f.PseudoValue("protocol") != "" {
+	if f.method == "" || !wellFormed || f.protocol {
 		return http2.StreamError{StreamID: st.id, Code: http2.ErrCodeProtocol}
 	}
 	x := &rq.x
-	x.entry.Method = method
-	x.path, x.query, _ = strings.Cut(path, "?")
+	x.entry.Method = f.method
+	x.path, x.query, _ = strings.Cut(f.path, "?")
 	x.entry.Path = x.path
 	arena := rq.in[:0]
 	rq.requestHead = requestHead{fields: rq.fields[:0]}
 	for _, m := range plainMethods {
-		if method == m {
+		if f.method == m {
 			rq.requestHead.method = m
 		}
 	}
-	arena, rq.target = keep(arena, path)
-	arena, rq.host = keep(arena, f.PseudoValue("authority"))
+	arena, rq.target = keep(arena, f.path)
+	arena, rq.host = keep(arena, f.authority)
 	st.odd = rq.requestHead.method == "" || !plainTarget(rq.target)
 	return st.parseFields(arena)
 }
@@ -55,7 +54,7 @@ func keep(arena []byte, s string) (longer, kept []byte) {
 func (st *h2Stream) parseFields(arena []byte) error {
 	rq := st.rq
 	var cookie []byte
-	for _, f := range st.meta.RegularFields() {
+	for _, f := range st.head.fields {
 		take, bad := st.field(f.Name, f.Value)
 		if bad != nil {
 			st.bad = problemOf(bad)

@@ -37,15 +37,15 @@ func (st *h2Stream) serveOdd() {
 
 // request is the request as net/http's server makes it.
 func (st *h2Stream) request() (*http.Request, error) {
-	f := st.meta
+	f := &st.head
 	h := http.Header{}
-	for _, field := range f.RegularFields() {
+	for _, field := range f.fields {
 		h.Add(textproto.CanonicalMIMEHeaderKey(field.Name), field.Value)
 	}
 	if cookies := h["Cookie"]; len(cookies) > 1 {
 		h["Cookie"] = []string{strings.Join(cookies, "; ")}
 	}
-	method, path, host := f.PseudoValue("method"), f.PseudoValue("path"), f.PseudoValue("authority")
+	method, path, host := f.method, f.path, f.authority
 	if host == "" {
 		host = h.Get("Host")
 	}
@@ -68,7 +68,7 @@ func (st *h2Stream) request() (*http.Request, error) {
 		ContentLength: st.declared, Trailer: announced(h), RemoteAddr: st.c.conn.RemoteAddr().String(),
 	}
 	body.trailer = r.Trailer
-	if f.StreamEnded() {
+	if st.bodyless {
 		r.ContentLength, r.Body = 0, http.NoBody
 	}
 	ctx := context.WithValue(st.ctx, tunnelKey, st.c.tunnel)
@@ -143,7 +143,7 @@ func (r *h2Reader) next() error {
 	if r.st.trailers == nil {
 		return nil
 	}
-	for _, f := range r.st.trailers.RegularFields() {
+	for _, f := range r.st.trailers {
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		if _, ok := r.trailer[name]; ok {
 			r.trailer[name] = append(r.trailer[name], f.Value)

@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // h2Stream is one request of a connection of HTTP/2, and the answer to it.
 type h2Stream struct {
 	asker
-	c    *h2Conn
-	id   uint32
-	rq   *fastRequest
-	meta *http2.MetaHeadersFrame // as it came
-	odd  bool                    // it is one for net/http
-	bad  *problem                // what is wrong with its head
+	c        *h2Conn
+	id       uint32
+	rq       *fastRequest
+	head     h2Head
+	bodyless bool     // the head ended it
+	odd      bool     // it is one for net/http
+	bad      *problem // what is wrong with its head
 
 	// Under c.lock.
 	wake      sync.Cond // a window, a body, or the end
@@ -32,15 +34,16 @@ type h2Stream struct {
 	begun     bool // a goroutine serves it
 	closed    bool // its end is written
 	peerReset bool // the client gave it up
-	trailers  *http2.MetaHeadersFrame
+	trailers  []hpack.HeaderField
 
 	block []byte // the answer's header block, until it is written
 }
 
-// open makes a stream of a head. The caller holds c.lock.
-func (c *h2Conn) open(f *http2.MetaHeadersFrame) error {
+// open makes a stream of the head that was decoded. The caller holds c.lock.
+func (c *h2Conn) open(id uint32, ended bool) error {
 	st := c.newStream()
-	st.id, st.meta, st.ended = f.StreamID, f, f.StreamEnded()
+	st.id, st.ended, st.bodyless = id, ended, ended
+	st.head, c.block.fields = c.block.h2Head, st.head.fields
 	st.window, st.room = c.initial, h2StreamRoom
 	if err := st.parse(); err != nil {
 		st.giveBack()
@@ -83,7 +86,8 @@ func (st *h2Stream) giveBack() {
 		st.cancel()
 		return
 	}
-	st.rq, st.meta, st.trailers, st.bad, st.tool = nil, nil, nil, nil, nil
+	st.rq, st.trailers, st.bad, st.tool = nil, nil, nil, nil
+	clear(st.head.fields)
 	st.ended, st.deaf, st.begun, st.closed, st.peerReset = false, false, false, false, false
 	st.got = 0
 	st.cut.Store(cutNot)
@@ -105,7 +109,7 @@ func (c *h2Conn) beginWaiting() {
 		st.begun = true
 		c.running.Add(1)
 		st.enter(phaseAsk)
-		go st.serve()
+		c.s.workers.serve(st)
 	}
 	c.lock.Unlock()
 	clear(c.waiting)
@@ -122,7 +126,7 @@ func (st *h2Stream) unbegun() {
 	st.giveBack()
 }
 
-// serve answers the request. It is the stream's goroutine.
+// serve answers the request, on a goroutine of its own.
 func (st *h2Stream) serve() {
 	c := st.c
 	defer c.running.Done()

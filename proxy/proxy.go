@@ -74,6 +74,7 @@ type Server struct {
 	inner    *http.Server // inside TLS-terminated tunnels
 	handoff  handoff      // from front to inner
 	sweeper  *sweeper     // of the fast engine's connections
+	workers  workers      // of HTTP/2's streams
 
 	frontHandoff handoff // from the fast engine to front
 

@@ -119,11 +119,15 @@ func (w *sweeper) run() {
 		case <-timer.C:
 		case <-w.wake:
 		case <-w.over:
+			w.s.workers.rest(true)
 			return
 		}
 		w.awake.Store(true)
 		now := time.Now()
 		busy := w.sweep(now)
+		if !busy {
+			w.s.workers.rest(false)
+		}
 		if !w.trim(now, busy) && !busy {
 			w.awake.Store(false)
 			busy = w.anyBusy() // a request may have begun before it could see that nobody looks
