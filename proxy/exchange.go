@@ -89,7 +89,9 @@ func outgoing(x *exchange, r *http.Request) *http.Request {
 		Header:        requestHeader(x, r),
 		ContentLength: r.ContentLength,
 	}).WithContext(ctx)
-	if r.Body != nil && r.Body != http.NoBody {
+	// Over HTTP/2 a request without a body has a Body as well; with one the transport
+	// would not send it again, when a connection turns out to have ended.
+	if r.ContentLength != 0 {
 		out.Trailer = r.Trailer // filled in by net/http behind the body, in place
 		cleanTrailer(out.Trailer, nil)
 		if out.Trailer != nil {

@@ -47,8 +47,8 @@ func (c *fastConn) aim(rq *fastRequest) bool {
 // credential is not dialled: it will be refused.
 func (c *asker) probe(rq *fastRequest) bool {
 	rq.first, rq.firstErr = nil, nil
-	known, http2Only := c.tool.protocol(rq.x.entry.Time)
-	if known || http2Only {
+	http1, http2Only := c.tool.protocol(rq.x.entry.Time)
+	if http1 || http2Only {
 		return !http2Only
 	}
 	if _, err := c.s.Table().Match(rq.x.target); err != nil {

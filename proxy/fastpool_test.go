@@ -8,29 +8,42 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 const getRoot = "GET / HTTP/1.1\r\nHost: tool.example\r\n\r\n"
 
-// A tool that speaks HTTP/2 alone is asked by net/http, from the first request on.
+// A tool that speaks HTTP/2 alone is asked by net/http, from the first request on,
+// and once more when it is time to see whether it still does. Some refuse HTTP/1.1
+// by an alert; a server of Go's agrees to nothing instead, and then hangs up.
 func TestFastLeavesToolsOfHTTP2ToNetHTTP(t *testing.T) {
+	for _, alert := range []bool{true, false} {
+		t.Run(fmt.Sprintf("alert %v", alert), func(t *testing.T) { testHTTP2Only(t, alert) })
+	}
+}
+
+func testHTTP2Only(t *testing.T, alert bool) {
 	r := newRig(t)
 	only := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.WriteString(w, req.Proto+" "+req.Header.Get("Authorization"))
 	}))
 	only.TLS = &tls.Config{GetCertificate: r.origin.TLS.GetCertificate, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, "h2") {
+		if !alert || slices.Contains(hello.SupportedProtos, "h2") {
 			return nil, nil //nolint:nilnil // the configuration itself
 		}
-		// Of "h2" alone crypto/tls makes an exception for clients of HTTP/1.1.
 		return &tls.Config{GetCertificate: r.origin.TLS.GetCertificate, NextProtos: []string{"other"}}, nil
 	}}
 	only.EnableHTTP2 = true
+	only.Config.Protocols = new(http.Protocols)
+	only.Config.Protocols.SetHTTP2(true)
 	only.StartTLS()
 	defer only.Close()
-	r.server.config.Load().Guard.Resolve["tool.example"] = addrPort(only.Listener.Addr())
-	for range 2 {
+	config := r.server.config.Load()
+	config.Guard.Resolve["tool.example"] = addrPort(only.Listener.Addr())
+	for range 3 {
 		resp, err := r.client("").Get("https://tool.example/")
 		if err != nil {
 			t.Fatal(err)
@@ -43,9 +56,19 @@ func TestFastLeavesToolsOfHTTP2ToNetHTTP(t *testing.T) {
 		if e := r.entry(); e.Status != 200 || e.Credential != "tool" {
 			t.Errorf("the log says %+v", e)
 		}
+		forgetHTTP2Only(config.pool)
 	}
-	if n := r.metric("pillion_injections_total", "result", "ok"); n != 2 {
+	if n := r.metric("pillion_injections_total", "result", "ok"); n != 3 {
 		t.Errorf("%v injections are counted", n)
+	}
+}
+
+// forgetHTTP2Only lets the time pass for which a tool is believed.
+func forgetHTTP2Only(p *toolPool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, tool := range p.tools {
+		tool.http2Only = time.Time{}
 	}
 }
 
@@ -66,11 +89,53 @@ func TestFastConnectionsThatEnd(t *testing.T) {
 	}
 }
 
+// The same for clients of HTTP/2, whose requests have a body for net/http even where
+// they have none.
+func TestHTTP2OverConnectionsThatEnd(t *testing.T) {
+	r := newRig(t)
+	opened := closingAfter(t, r)
+	w := r.http2("tool.example:443", "tool.example")
+	for n := 1; n <= 3; n++ {
+		resp := w.answer(w.get())
+		body, _ := io.ReadAll(resp.Body)
+		if string(body) != fmt.Sprintf("connection %d", n) || resp.StatusCode != 200 {
+			t.Errorf("request %d: status %d, %q", n, resp.StatusCode, body)
+		}
+	}
+	if n := len(opened); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A client that leaves with the whole answer in hand has lost nothing, even if the
+// tool's stream has not ended yet.
+func TestAnswersThatAreWholeBeforeTheirEnd(t *testing.T) {
+	r := newRig(t, func(_ *Server, c *Config) { c.Fast = false }) // whose connection to the tool is HTTP/2
+	body := strings.Repeat("all of it", 10_000)
+	left := make(chan struct{})
+	r.origin.handle(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = io.WriteString(w, body)
+		_ = http.NewResponseController(w).Flush()
+		<-req.Context().Done()
+		close(left)
+	})
+	w := r.toTool()
+	if got := w.body(w.ask(getRoot)); got != body {
+		t.Errorf("%d bytes of %d", len(got), len(body))
+	}
+	_ = w.conn.Close()
+	<-left
+	if e := r.entry(); e.Error != "" || e.Status != http.StatusOK || e.Out != int64(len(body)) {
+		t.Errorf("the log says %+v", e)
+	}
+}
+
 // closingAfter is a tool that takes one request a connection without saying so: it
 // answers, and ends the connection when the next request comes.
 func closingAfter(t *testing.T, r *rig) chan struct{} {
 	t.Helper()
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: r.origin.TLS.GetCertificate})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: r.origin.TLS.GetCertificate, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

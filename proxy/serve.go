@@ -222,10 +222,10 @@ func (x *exchange) copyBody(w http.ResponseWriter, resp *http.Response) error {
 				}
 			}
 		}
-		if readErr == io.EOF {
+		switch {
+		case readErr == io.EOF, readErr != nil && x.entry.Out == resp.ContentLength: // whole, whatever becomes of the stream, or of a client that has it
 			return nil
-		}
-		if readErr != nil {
+		case readErr != nil:
 			return readErr
 		}
 	}

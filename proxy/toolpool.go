@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -43,8 +44,8 @@ type tool struct {
 
 	// Under pool.mu.
 	idle      []*toolConn // used last at the end
-	known     bool        // a handshake has succeeded
-	http2Only time.Time   // until then nobody tries HTTP/1.1
+	http1     bool        // it speaks HTTP/1.1
+	http2Only time.Time   // until then nobody tries that
 }
 
 // maxTools bounds the origins that are remembered: those without connections go
@@ -96,11 +97,12 @@ func (p *toolPool) makeRoom() {
 	}
 }
 
-// protocol reports what is known of the tool without asking it.
-func (t *tool) protocol(now time.Time) (known, http2Only bool) {
+// protocol reports what is known of the tool without asking it; neither: nothing,
+// or nothing any more.
+func (t *tool) protocol(now time.Time) (http1, http2Only bool) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	return t.known, now.Before(t.http2Only)
+	return t.http1, now.Before(t.http2Only)
 }
 
 // errHTTP2Only says that a tool does not speak HTTP/1.1.
@@ -141,6 +143,24 @@ func (t *tool) take() *toolConn {
 }
 
 func (t *tool) dial(ctx context.Context) (*toolConn, error) {
+	c, err := t.connect(ctx, t.config)
+	switch {
+	case err != nil && refusesHTTP1(err):
+		t.remember(false)
+		return nil, errHTTP2Only{err}
+	case err != nil:
+		return nil, err
+	case c.conn.ConnectionState().NegotiatedProtocol == "" && t.choosesHTTP2(ctx):
+		c.close()
+		t.remember(false)
+		return nil, errHTTP2Only{errors.New("of HTTP/2 and HTTP/1.1, the tool agrees on HTTP/2 alone")}
+	}
+	t.remember(true)
+	return c, nil
+}
+
+// connect makes a connection, of which config says what it is for.
+func (t *tool) connect(ctx context.Context, config *tls.Config) (*toolConn, error) {
 	raw, err := t.pool.guard.DialContext(ctx, "tcp", t.authority)
 	if err != nil {
 		return nil, err
@@ -152,18 +172,30 @@ func (t *tool) dial(ctx context.Context) (*toolConn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, upstreamHandshake)
 	defer cancel()
-	conn := tls.Client(sock, t.config)
-	err = conn.HandshakeContext(ctx)
-	if err != nil {
+	conn := tls.Client(sock, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		if refusesHTTP1(err) {
-			t.remember(false)
-			return nil, errHTTP2Only{err}
-		}
 		return nil, err
 	}
-	t.remember(true)
 	return &toolConn{tool: t, sock: sock, conn: conn}, nil
+}
+
+// choosesHTTP2 is for a tool that agreed on no protocol when it was offered HTTP/1.1:
+// it knows no ALPN, or it speaks HTTP/2 alone, with a server of Go's, which makes
+// that exception instead of refusing. A tool is asked once; where it cannot be, it is
+// the first request that fails.
+func (t *tool) choosesHTTP2(ctx context.Context) bool {
+	if http1, _ := t.protocol(time.Time{}); http1 {
+		return false
+	}
+	config := t.config.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	c, err := t.connect(ctx, config)
+	if err != nil {
+		return false
+	}
+	defer c.close()
+	return c.conn.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // refusesHTTP1 recognizes the alert no_application_protocol (RFC 7301), for which
@@ -175,7 +207,7 @@ func refusesHTTP1(err error) bool {
 func (t *tool) remember(http1 bool) {
 	t.pool.mu.Lock()
 	defer t.pool.mu.Unlock()
-	t.known = true
+	t.http1 = http1
 	if !http1 {
 		t.http2Only = time.Now().Add(http2OnlyFor)
 	}
