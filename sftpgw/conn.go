@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"pillion/creds"
+	"pillion/socket"
 )
 
 // conn is a client's connection: TCP, a CONNECT tunnel, or the channel of a jump.
@@ -38,7 +39,7 @@ type conn struct {
 }
 
 func newConn(ctx context.Context, s *Server, c net.Conn, target Target, via string) *conn {
-	n := &conn{server: s, net: &halfConn{Conn: c}, target: target, via: via, begin: s.now()}
+	n := &conn{server: s, net: &halfConn{Conn: socket.Quiet(c)}, target: target, via: via, begin: s.now()}
 	n.ctx, n.cancel = context.WithCancel(ctx)
 	return n
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"pillion/creds"
+	"pillion/socket"
 )
 
 // dialer makes connections to servers: pinned first, then logged in.
@@ -116,6 +117,7 @@ func (d *dialer) attempt(ctx context.Context, c *creds.Credential, pins *hostPin
 		}
 		return nil, networkError(pins.addr, err)
 	}
+	conn = socket.Quiet(conn)
 	l, err := newLogin(c, a)
 	if err != nil {
 		conn.Close()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,7 @@ func (c *gatheredConn) Read(p []byte) (int, error) {
 	if begins {
 		c.pause()
 		c.pace()
+		runtime.Gosched() // what was read goes on its way first, and more will have come then
 	}
 	n, err := c.reader.Read(p)
 	c.ahead.Add(int64(n))
