@@ -171,11 +171,12 @@ func (c *h2Conn) rest() {
 	switch {
 	case c.greeted < len(http2.ClientPreface):
 		phase = phaseFresh
-	case c.r == c.w:
+	case c.r < c.w && c.amidHead():
+		phase = phaseHead
+	}
+	if c.r == c.w {
 		relayBuffers.Put(c.in)
 		c.in = nil
-	case c.amidHead():
-		phase = phaseHead
 	}
 	if phase != c.now() || phase == phaseIdle {
 		c.enter(phase)
@@ -323,7 +324,11 @@ func (c *h2Conn) close() {
 	c.lock.Lock()
 	told := c.leave != nil || c.leaving || c.why() == cutIdle || c.why() == cutHead || c.why() == cutStop
 	if told {
-		_ = c.frames.WriteGoAway(c.last, code, nil) // into memory
+		last := c.last
+		if len(c.waiting) > 0 {
+			last = c.waiting[0].id - 1 // the others can be sent again without harm
+		}
+		_ = c.frames.WriteGoAway(last, code, nil) // into memory
 	}
 	for _, st := range c.waiting {
 		st.unbegun()

@@ -70,9 +70,8 @@ func (st *h2Stream) parseFields(arena []byte) error {
 			cookie = append(cookie, f.Value...)
 			continue
 		}
-		if len(rq.fields) == maxFields-1 {
-			st.odd = true
-			return nil
+		if st.odd = st.odd || len(rq.fields) == maxFields-1; st.odd {
+			continue // net/http gets the fields as they came
 		}
 		var name, value []byte
 		arena, name = keep(arena, f.Name)

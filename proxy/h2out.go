@@ -87,14 +87,12 @@ func (c *h2Conn) write(st *h2Stream, b []byte, from, to int, end bool) {
 	out := c.out
 	c.out = c.idle[:0]
 	c.writes++
-	c.lock.Unlock()
-	var err error
-	if from == to {
-		err = c.sock.send(c.conn, out)
-	} else {
-		err = c.writeData(st, out, b, from, to, end)
-	}
-	c.lock.Lock()
+	err := c.writeUnlocked(func() error {
+		if from == to {
+			return c.sock.send(c.conn, out)
+		}
+		return c.writeData(st, out, b, from, to, end)
+	})
 	c.idle = out
 	if cap(c.idle) > relayBuffer {
 		c.idle = nil
@@ -104,6 +102,13 @@ func (c *h2Conn) write(st *h2Stream, b []byte, from, to int, end bool) {
 		c.sock.interrupt() // the reader has to end as well
 		c.wakeAll()
 	}
+}
+
+// writeUnlocked calls f without lock, and comes back with it even out of a panic.
+func (c *h2Conn) writeUnlocked(f func() error) error {
+	c.lock.Unlock()
+	defer c.lock.Lock()
+	return f()
 }
 
 func (c *h2Conn) writeData(st *h2Stream, out, b []byte, from, to int, end bool) error {
