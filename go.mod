@@ -19,7 +19,7 @@ require (
 	github.com/spf13/pflag v1.0.9 // cobra's flags, walked by the test of the help texts and by suggestions
 	go.yaml.in/yaml/v3 v3.0.6 // configuration, import files and manifests, with line numbers
 	golang.org/x/crypto v0.58.0 // ssh: host keys
-	golang.org/x/net v0.62.0 // idna: host names in one spelling; httpguts: the grammar of fields
+	golang.org/x/net v0.62.0 // idna: host names in one spelling; httpguts: the grammar of fields; http2: its frames and header blocks
 	golang.org/x/oauth2 v0.37.0 // token requests as RFC 6749 and what providers made of it want them
 	golang.org/x/sys v0.49.0 // who owns the socket of a client (sock_diag), file locks
 	software.sslmate.com/src/go-pkcs12 v0.7.4 // Java's truststore
