@@ -6,4 +6,5 @@ package token
 const (
 	modelSteps   = 6  // within which faults happen
 	modelChoices = 10 // that are gone through where a person acts meanwhile
+	wholeModel   = true
 )
