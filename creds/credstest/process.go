@@ -20,7 +20,7 @@ import (
 type process struct {
 	binary string
 	args   []string
-	listen string // if not empty, goes before args as -listen: kept from the first start to the next ones
+	listen string // if not empty, goes before args as -listen
 	input  []byte // what it reads first
 
 	mu      sync.Mutex

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -116,7 +115,11 @@ func (s VaultSetup) start(dir string) (*Vault, error) {
 	if s.Keep {
 		args = append(args, "-data", dir)
 	}
-	v.process = &process{binary: binary, args: args, listen: "127.0.0.1:0"}
+	address, err := freeAddresses.take() // nobody takes it while this Vault is away
+	if err != nil {
+		return nil, err
+	}
+	v.process = &process{binary: binary, args: args, listen: address}
 	if err := v.run(); err != nil {
 		return nil, err
 	}
@@ -170,7 +173,6 @@ func (v *Vault) run() error {
 		v.process.kill()
 		return fmt.Errorf("reading what it says at its start: %w", err)
 	}
-	v.process.listen = said.Address[strings.LastIndex(said.Address, "/")+1:]
 	v.Addr, v.CAFile, v.Root, v.unsealKey = said.Address, said.CAFile, said.RootToken, said.UnsealKey
 	v.kubernetes, v.kubernetesCA = said.Kubernetes, said.KubernetesCA
 	return nil
