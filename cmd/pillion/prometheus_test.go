@@ -72,7 +72,7 @@ func TestPrometheusSeesTokens(t *testing.T) {
 	}
 }
 
-// promServer is a Prometheus that scrapes its targets every half second.
+// promServer is a Prometheus that scrapes its targets every second.
 type promServer struct{ address string }
 
 // startPrometheus starts one that evaluates the rules of a file; if "", none.
@@ -85,7 +85,7 @@ func startPrometheusAt(t *testing.T, program, address, rules string, targets ...
 	t.Helper()
 	dir := t.TempDir()
 	config := map[string]any{
-		"global":         map[string]string{"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+		"global":         map[string]string{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"},
 		"scrape_configs": []any{map[string]any{"job_name": "pillion", "static_configs": []any{map[string]any{"targets": targets}}}},
 	}
 	if rules != "" {
