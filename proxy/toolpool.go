@@ -150,7 +150,15 @@ func (t *tool) dial(ctx context.Context) (*toolConn, error) {
 		return nil, errHTTP2Only{err}
 	case err != nil:
 		return nil, err
-	case c.conn.ConnectionState().NegotiatedProtocol == "" && t.choosesHTTP2(ctx):
+	case c.conn.ConnectionState().NegotiatedProtocol != "":
+		t.remember(true)
+		return c, nil
+	}
+	http2, err := t.choosesHTTP2(ctx)
+	switch {
+	case err != nil: // not known yet: the next connection tells
+		return c, nil
+	case http2:
 		c.close()
 		t.remember(false)
 		return nil, errHTTP2Only{errors.New("of HTTP/2 and HTTP/1.1, the tool agrees on HTTP/2 alone")}
@@ -182,20 +190,19 @@ func (t *tool) connect(ctx context.Context, config *tls.Config) (*toolConn, erro
 
 // choosesHTTP2 is for a tool that agreed on no protocol when it was offered HTTP/1.1:
 // it knows no ALPN, or it speaks HTTP/2 alone, with a server of Go's, which makes
-// that exception instead of refusing. A tool is asked once; where it cannot be, it is
-// the first request that fails.
-func (t *tool) choosesHTTP2(ctx context.Context) bool {
+// that exception instead of refusing. A tool is asked until it has answered once.
+func (t *tool) choosesHTTP2(ctx context.Context) (bool, error) {
 	if http1, _ := t.protocol(time.Time{}); http1 {
-		return false
+		return false, nil
 	}
 	config := t.config.Clone()
 	config.NextProtos = []string{"h2", "http/1.1"}
 	c, err := t.connect(ctx, config)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer c.close()
-	return c.conn.ConnectionState().NegotiatedProtocol == "h2"
+	return c.conn.ConnectionState().NegotiatedProtocol == "h2", nil
 }
 
 // refusesHTTP1 recognizes the alert no_application_protocol (RFC 7301), for which
