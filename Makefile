@@ -39,8 +39,9 @@ test-deps: ## install the Debian packages that the tests need
 	scripts/deps.sh test
 
 .PHONY: soak
-soak: ## run what takes long: gigabytes streamed, thousands of tunnels, writers killed and counted
+soak: build ## run what takes long: gigabytes streamed, thousands of tunnels, writers killed, half an hour of mixed load
 	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak|Count|Contract|Killed|CacheSees' ./...
+	cd bench && $(GO) run . soak -pillion ../bin/pillion -out ../docs
 
 .PHONY: fleet
 fleet: test-deps ## 200 sidecars in 8 processes over a real Vault and a real OpenID provider; prints a table

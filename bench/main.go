@@ -5,6 +5,11 @@
 //	go run . -pillion ../bin/pillion -out ../docs
 //
 // writes the tables of docs/performance.md (between its markers) and the plots beside it, and prints whether pillion keeps its bars.
+//
+//	go run . soak -pillion ../bin/pillion -out ../docs
+//
+// puts a mixed load on pillion alone for half an hour, and fails where anything goes wrong or grows (soak.go).
+//
 // It needs Linux; nginx, squid and socat are left out where they are not installed. SFTP needs OpenSSH.
 package main
 
@@ -24,6 +29,7 @@ import (
 )
 
 const usage = `usage: bench [flags]
+       bench soak [flags]        half an hour of mixed load: see bench soak -help
 
   -pillion FILE      the binary under test (default ../bin/pillion); "none" leaves pillion out
   -out DIR           where performance.md and its plots are written (default ../docs); "-" prints the tables only
@@ -70,6 +76,9 @@ func status(err error, stderr io.Writer) int {
 
 // run is the bench, or, as a subcommand that it starts itself, one of the processes that it needs.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "soak" {
+		return runSoak(ctx, args[1:], stdout, stderr)
+	}
 	if len(args) == 1 {
 		switch args[0] {
 		case "origin":
