@@ -228,8 +228,11 @@ func checkCut(err error, whole int) error {
 // checkProblem wants a refusal of pillion's own.
 func checkProblem(r *http.Response, want string) error {
 	text, err := io.ReadAll(r.Body)
-	if err != nil || r.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(string(text), "urn:pillion:error:"+want) {
-		return fmt.Errorf("status %d, %s, %v; want the problem %s", r.StatusCode, printable(text), err, want)
+	if err != nil {
+		return fmt.Errorf("reading the problem %s: %w", want, err)
+	}
+	if r.Header.Get("Content-Type") != "application/problem+json" || !strings.Contains(string(text), "urn:pillion:error:"+want) {
+		return fmt.Errorf("status %d, %s; want the problem %s", r.StatusCode, printable(text), want)
 	}
 	return nil
 }

@@ -85,9 +85,3 @@ func (t *soakTokens) revoke(credential string) {
 		token.revoked = true
 	}
 }
-
-func (t *soakTokens) issued() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.number
-}
