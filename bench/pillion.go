@@ -49,12 +49,11 @@ func (l *lab) runPillion(ctx context.Context, dir, sftp string, credentials [][]
 	if r.metrics, err = freePort(); err != nil {
 		return nil, err
 	}
-	config := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf(pillionConfig, r.proxy, r.metrics, sftp, l.pki.CACert, originName)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(configIn(dir), []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	common := []string{"--config", config, "--state", filepath.Join(dir, "state")}
+	common := placesIn(dir)
 	for _, credential := range credentials {
 		if err := l.setCredential(ctx, append(credential, common...)); err != nil {
 			return nil, err
@@ -73,6 +72,13 @@ func (l *lab) runPillion(ctx context.Context, dir, sftp string, credentials [][]
 		}
 	}
 	return r, nil
+}
+
+func configIn(dir string) string { return filepath.Join(dir, "config.yaml") }
+
+// placesIn are the flags that have a command find the pillion of a directory.
+func placesIn(dir string) []string {
+	return []string{"--config", configIn(dir), "--state", filepath.Join(dir, "state")}
 }
 
 func (l *lab) setCredential(ctx context.Context, args []string) error {

@@ -16,12 +16,14 @@ type sftpLoad struct {
 	Part    int // each transfers this part of the plan's MiB
 	Down    bool
 	Far     bool // the server is at the end of a long line
+	Put     bool // by pillion's own client, which knows no other way: beside what OpenSSH does on the others
 }
 
 // sftpLoads in the order of the report. The one that needs most memory is the last, since a process does not give it back at once.
 func sftpLoads() []sftpLoad {
 	return []sftpLoad{
 		{Name: "up", Clients: 1, Part: 1},
+		{Name: "put", Clients: 1, Part: 1, Put: true},
 		{Name: "down", Clients: 1, Part: 1, Down: true},
 		{Name: "far-up", Clients: 1, Part: 8, Far: true},
 		{Name: "far-down", Clients: 1, Part: 8, Far: true, Down: true},
@@ -66,10 +68,21 @@ func (s sftpLoad) title(mib int) string {
 	} else {
 		text += " up"
 	}
+	if s.Put {
+		text += " by pillion put"
+	}
 	if s.Far {
 		text += fmt.Sprintf(", %v line", 2*lineDelay)
 	}
 	return text
+}
+
+// beside is the load whose transfers on other ways this one is compared with.
+func (s sftpLoad) beside() string {
+	if s.Put {
+		return "up"
+	}
+	return s.Name
 }
 
 func size(n int64) string {
@@ -94,7 +107,9 @@ type sftpWay struct {
 	running
 	peer      *sftpPeer
 	near, far endpoint
-	idle      float64 // bytes of memory before any load
+	idle      float64                              // bytes of memory before any load
+	anonymous float64                              // of them
+	put       func(source, target string) []string // the command line that sends a file; nil where there is none
 }
 
 // sftpPeers in the order of the report.
@@ -202,7 +217,10 @@ func startSFTPPillion(ctx context.Context, s *sftpLab, dir string) (*sftpWay, er
 	if err != nil {
 		return nil, err
 	}
-	return &sftpWay{running: *r, near: endpoint{listen, "near"}, far: endpoint{listen, "far"}}, nil
+	put := func(source, target string) []string {
+		return append([]string{s.pillion, "put", "--quiet", source, "sftp://" + s.near + target}, placesIn(dir)...)
+	}
+	return &sftpWay{running: *r, near: endpoint{listen, "near"}, far: endpoint{listen, "far"}, put: put}, nil
 }
 
 // transfer is what one way did with one load in one round. A figure that does not apply is NaN.
@@ -212,6 +230,7 @@ type transfer struct {
 	Wall       float64 // seconds, from the client's start to its end
 	CPU        float64 // seconds of the process between
 	Peak       float64 // bytes of memory at the peak, beyond those before any load
+	Anonymous  float64 // the same of anonymous memory
 	Err        string
 }
 
@@ -225,6 +244,7 @@ type sftpResults struct {
 func wallOf(t transfer) float64 { return t.Wall }
 func busyOf(t transfer) float64 { return t.CPU }
 func peakOf(t transfer) float64 { return t.Peak }
+func anonOf(t transfer) float64 { return t.Anonymous }
 
 // series gathers a figure by round. Failed transfers are left out.
 func (r *sftpResults) series(load, peer string, figure func(transfer) float64) map[int]float64 {
@@ -241,6 +261,9 @@ func (r *sftpResults) series(load, peer string, figure func(transfer) float64) m
 func sftpBars(r *sftpResults, mib int) []bar {
 	var list []bar
 	for _, s := range sftpLoads() {
+		if s.Put {
+			continue // it has no equal
+		}
 		to := func(figure func(transfer) float64, peer string) float64 {
 			return pairedRatio(r.series(s.Name, peerPillion, figure), r.series(s.Name, peer, figure))
 		}
@@ -254,18 +277,18 @@ func sftpBars(r *sftpResults, mib int) []bar {
 			bar{Name: title + ": time, to a TCP relay", Got: to(wallOf, peerTCP), Limit: 1.15, Unit: " x"})
 		switch s.Clients {
 		case 1:
-			list = append(list, bar{Name: title + ": memory beyond idle", Got: r.peak(s.Name), Limit: 12, Unit: " MiB"})
+			list = append(list, bar{Name: title + ": anonymous memory beyond idle", Got: r.peak(s.Name), Limit: 12, Unit: " MiB"})
 		case 16:
-			list = append(list, bar{Name: title + ": memory beyond idle", Got: r.peak(s.Name), Limit: 70, Unit: " MiB"})
+			list = append(list, bar{Name: title + ": anonymous memory beyond idle", Got: r.peak(s.Name), Limit: 70, Unit: " MiB"})
 		}
 	}
 	return list
 }
 
-// peak is the median of pillion's, in MiB.
+// peak is the median of pillion's anonymous memory, in MiB.
 func (r *sftpResults) peak(load string) float64 {
 	var values []float64
-	for _, v := range r.series(load, peerPillion, peakOf) {
+	for _, v := range r.series(load, peerPillion, anonOf) {
 		values = append(values, v)
 	}
 	if len(values) == 0 {

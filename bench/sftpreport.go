@@ -33,10 +33,12 @@ func (r *sftpReport) markdown() string {
 		fmt.Fprintf(&w, "- %s\n", bar)
 	}
 	w.WriteString("\n### Every transfer\n\n")
-	head(&w, 2, "transfer", "", "time, s", "to direct", "to TCP relay", "CPU, s", "to TCP relay", "memory beyond idle, MiB")
+	head(&w, 2, "transfer", "", "time, s", "to direct", "to TCP relay", "CPU, s", "to TCP relay", "memory beyond idle, MiB", "anonymous")
 	for _, s := range r.plan.Loads {
 		for _, p := range r.peers() {
-			row(&w, r.cells(s, p)...)
+			if !s.Put || p.Name == peerPillion {
+				row(&w, r.cells(s, p)...)
+			}
 		}
 	}
 	r.writeIdle(&w)
@@ -59,17 +61,19 @@ func (r *sftpReport) cells(s sftpLoad, p *sftpPeer) []string {
 	walls := slices.Collect(maps.Values(r.results.series(s.Name, p.Name, wallOf)))
 	cpus := slices.Collect(maps.Values(r.results.series(s.Name, p.Name, busyOf)))
 	to := func(figure func(transfer) float64, peer string) string {
-		return ratio(pairedRatio(r.results.series(s.Name, p.Name, figure), r.results.series(s.Name, peer, figure)))
+		return ratio(pairedRatio(r.results.series(s.Name, p.Name, figure), r.results.series(s.beside(), peer, figure)))
 	}
 	if len(walls) == 0 {
-		return []string{s.title(r.plan.MiB), p.Title, "failed", "", "", "", "", ""}
+		return []string{s.title(r.plan.MiB), p.Title, "failed", "", "", "", "", "", ""}
 	}
 	cells := []string{s.title(r.plan.MiB), p.Title, number(median(walls)) + plusMinus(spread(walls)), to(wallOf, peerDirect), to(wallOf, peerTCP)}
 	if p.Name == peerDirect {
-		return append(cells, "", "", "")
+		return append(cells, "", "", "", "")
 	}
-	return append(cells, number(median(cpus))+plusMinus(spread(cpus)), to(busyOf, peerTCP),
-		mebibytes(median(slices.Collect(maps.Values(r.results.series(s.Name, p.Name, peakOf))))))
+	memory := func(figure func(transfer) float64) string {
+		return mebibytes(median(slices.Collect(maps.Values(r.results.series(s.Name, p.Name, figure)))))
+	}
+	return append(cells, number(median(cpus))+plusMinus(spread(cpus)), to(busyOf, peerTCP), memory(peakOf), memory(anonOf))
 }
 
 func (r *sftpReport) writeIdle(w io.Writer) {

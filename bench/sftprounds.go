@@ -101,6 +101,9 @@ func (b *sftpBench) round(ctx context.Context, round int) error {
 	}
 	for _, load := range b.plan.Loads {
 		for _, i := range rand.Perm(len(field)) {
+			if load.Put && field[i].put == nil {
+				continue
+			}
 			t := transfer{Round: round, Load: load.Name, Peer: field[i].peer.Name}
 			if err := b.measure(ctx, load, field[i], &t); err != nil {
 				t.Err = err.Error()
@@ -140,6 +143,7 @@ func (b *sftpBench) begin(ctx context.Context, round int, p *sftpPeer) (*sftpWay
 		w.stop()
 		return nil, err
 	}
+	w.anonymous = float64(anonymous(w.process.pids()))
 	b.results.Idle[p.Name] = append(b.results.Idle[p.Name], w.idle)
 	return w, nil
 }
@@ -158,7 +162,7 @@ func (b *sftpBench) measure(ctx context.Context, load sftpLoad, w *sftpWay, t *t
 	if load.Far {
 		to = w.far
 	}
-	job, err := b.job(load, to, target)
+	job, err := b.job(load, w, to, target)
 	if err != nil {
 		return err
 	}
@@ -174,7 +178,7 @@ func (b *sftpBench) measure(ctx context.Context, load sftpLoad, w *sftpWay, t *t
 
 // meter fills in what something took.
 func (b *sftpBench) meter(w *sftpWay, t *transfer, run func() error) error {
-	t.CPU, t.Peak = math.NaN(), math.NaN()
+	t.CPU, t.Peak, t.Anonymous = math.NaN(), math.NaN(), math.NaN()
 	if w.process == nil {
 		begin := time.Now()
 		err := run()
@@ -186,22 +190,25 @@ func (b *sftpBench) meter(w *sftpWay, t *transfer, run func() error) error {
 	if err != nil {
 		return err
 	}
+	most := followAnonymous(w.process)
 	begin := time.Now()
-	if err := run(); err != nil {
+	err = run()
+	t.Wall = time.Since(begin).Seconds()
+	peak := most()
+	if err != nil {
 		return err
 	}
-	t.Wall = time.Since(begin).Seconds()
 	after, err := wholeCPU(w.process)
 	if err != nil {
 		return err
 	}
 	t.CPU = (after - before).Seconds()
 	if !w.peer.Forks {
-		_, peak, err := memory(w.process.pids())
+		_, resident, err := memory(w.process.pids())
 		if err != nil {
 			return err
 		}
-		t.Peak = max(float64(peak)-w.idle, 0)
+		t.Peak, t.Anonymous = max(float64(resident)-w.idle, 0), max(peak-w.anonymous, 0)
 	}
 	return nil
 }
@@ -244,20 +251,25 @@ type job struct {
 	end   func()
 }
 
-func (b *sftpBench) job(load sftpLoad, to endpoint, target string) (*job, error) {
+func (b *sftpBench) job(load sftpLoad, w *sftpWay, to endpoint, target string) (*job, error) {
 	if load.Clients == 0 {
 		return b.small(to, target)
 	}
-	return b.large(load, to, target)
+	return b.large(load, w, to, target)
 }
 
-// large has OpenSSH's sftp transfer one file a client.
-func (b *sftpBench) large(load sftpLoad, to endpoint, target string) (*job, error) {
+// large has OpenSSH's sftp, or pillion put, transfer one file a client.
+func (b *sftpBench) large(load sftpLoad, w *sftpWay, to endpoint, target string) (*job, error) {
 	source := b.lab.source(load)
 	var commands [][]string
 	var targets []string
 	for i := range load.Clients {
 		arrives := filepath.Join(target, fmt.Sprintf("file-%d", i))
+		targets = append(targets, arrives)
+		if load.Put {
+			commands = append(commands, w.put(source, arrives))
+			continue
+		}
 		verb := "put"
 		if load.Down {
 			verb = "get"
@@ -266,7 +278,6 @@ func (b *sftpBench) large(load sftpLoad, to endpoint, target string) (*job, erro
 		if err := os.WriteFile(batch, fmt.Appendf(nil, "%s %q %q\n", verb, source, arrives), 0o600); err != nil {
 			return nil, err
 		}
-		targets = append(targets, arrives)
 		commands = append(commands, openSSH(to, b.lab.key, batch))
 	}
 	return &job{
@@ -314,5 +325,5 @@ func (b *sftpBench) tell(t transfer) {
 		fmt.Fprintf(b.out, "round %d  sftp %-9s %-8s FAILED: %s\n", t.Round, t.Load, t.Peer, t.Err)
 		return
 	}
-	fmt.Fprintf(b.out, "round %d  sftp %-9s %-8s %6s s  CPU %6s s  memory +%s MiB\n", t.Round, t.Load, t.Peer, number(t.Wall), number(t.CPU), mebibytes(t.Peak))
+	fmt.Fprintf(b.out, "round %d  sftp %-9s %-8s %6s s  CPU %6s s  memory +%s MiB, anonymous +%s\n", t.Round, t.Load, t.Peer, number(t.Wall), number(t.CPU), mebibytes(t.Peak), mebibytes(t.Anonymous))
 }
