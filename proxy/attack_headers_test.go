@@ -160,6 +160,7 @@ func TestAttackFraming(t *testing.T) {
 		}
 	})
 	t.Run("14 h2 fields of HTTP/1's framing", func(t *testing.T) {
+		arrived := len(r.origin.requests())
 		for _, field := range []string{"transfer-encoding: chunked", "connection: keep-alive", "upgrade: websocket"} {
 			r.use(t)
 			w := r.http2("tool.example:443", "tool.example")
@@ -167,8 +168,8 @@ func TestAttackFraming(t *testing.T) {
 				t.Errorf("%s: status %d", field, resp.StatusCode)
 			}
 		}
-		if seen := r.origin.requests(); seen[len(seen)-1].ProtoMajor == 2 && len(r.entries) > 0 {
-			t.Error("such a request was passed on")
+		if n := len(r.origin.requests()) - arrived; n != 0 {
+			t.Errorf("%d such requests were passed on", n)
 		}
 	})
 }

@@ -66,11 +66,11 @@ func echoing(r *rig) {
 // engineRigs are the two engines, each before a tool of its own.
 func engineRigs(t *testing.T, change ...func(*Server, *Config)) (fast, net *rig) {
 	with := func(on bool) *rig {
-		return newRig(t, append(change, func(s *Server, c *Config) {
+		return newRig(t, append([]func(*Server, *Config){func(s *Server, c *Config) {
 			c.Fast = on
 			s.OnEntry = nil
 			s.timeouts = timeouts{head: 400 * time.Millisecond, stall: 400 * time.Millisecond, handshake: 10 * time.Second}
-		})...)
+		}}, change...)...)
 	}
 	fast, net = with(true), with(false)
 	for _, r := range []*rig{fast, net} { // what HTTP/2 does to fields on the way to the tool is not the engines' doing

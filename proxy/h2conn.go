@@ -267,6 +267,8 @@ func (c *h2Conn) take(frame []byte) error {
 	switch {
 	case errors.Is(err, http2.ErrFrameTooLarge):
 		return h2FrameSize
+	case err != nil && http2.FrameType(frame[3]) == http2.FrameHeaders:
+		return h2Protocol // nobody has decoded the block: the next would be read wrongly
 	case err != nil:
 		return c.streamFault(err)
 	}
@@ -297,8 +299,8 @@ func (c *h2Conn) streamFault(err error) error {
 	}
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if fault.StreamID > c.last && fault.StreamID%2 == 1 {
-		c.last = fault.StreamID // its head was malformed
+	if fault.StreamID > c.last {
+		return http2.ConnectionError(fault.Code) // nothing may be said on an idle stream
 	}
 	if st := c.streams[fault.StreamID]; st != nil {
 		st.reset(fault.Code)

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"golang.org/x/net/http2"
 )
@@ -32,8 +31,6 @@ func (c *h2Conn) frame(f http2.Frame) error {
 		if !f.IsAck() {
 			_ = c.frames.WritePing(true, f.Data) // into memory
 		}
-	case *http2.PriorityFrame:
-		return selfDependent(id, f.PriorityParam)
 	case *http2.GoAwayFrame:
 		c.leaving = true
 		if len(c.streams) == 0 {
@@ -42,28 +39,21 @@ func (c *h2Conn) frame(f http2.Frame) error {
 	case *http2.PushPromiseFrame:
 		return h2Protocol
 	}
-	return nil // a kind that we do not know: RFC 9113 section 5.5
-}
-
-func selfDependent(id uint32, p http2.PriorityParam) error {
-	if p.StreamDep == id {
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	}
-	return nil
+	return nil // PRIORITY, which RFC 9113 gave up, or a kind that we do not know (section 5.5)
 }
 
 // headers opens a stream, or ends its body by trailers.
 func (c *h2Conn) headers(f *http2.HeadersFrame) error {
 	id, ended := f.StreamID, f.StreamEnded()
-	var self error
-	if f.HasPriority() {
-		self = selfDependent(id, f.Priority)
-	}
-	if err := errors.Join(c.decode(f), self); err != nil { // which invalidates f
-		return err
-	}
+	malformed := c.decode(f) // which invalidates f
 	c.lock.Lock()
 	defer c.lock.Unlock()
+	if malformed != nil {
+		if id%2 == 1 {
+			c.last = max(c.last, id)
+		}
+		return malformed
+	}
 	if st := c.streams[id]; st != nil {
 		return st.trailer(&c.block.h2Head, ended)
 	}
