@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,20 +30,31 @@ func TestThousandCredentials(t *testing.T) {
 	r.get(r.links.New())
 	best, weight := time.Hour, 0
 	for range 5 {
-		begin := time.Now()
+		begin := worked(t)
 		a := r.get("/").want(t, 200, "1000 credentials", "Page 1 of 34", "credential-number-0029")
-		best = min(best, time.Since(begin))
+		best = min(best, worked(t)-begin)
 		if weight = len(a.body) + len(styleSheet) + len(script); weight > 60<<10 {
 			t.Errorf("the first page weighs %d bytes", weight)
 		}
 	}
-	t.Logf("the first page comes after %v, and weighs %d bytes with its assets", best, weight)
-	if best > 500*time.Millisecond { // 50 ms on a machine that has nothing else to do
-		t.Errorf("the first page comes after %v", best)
+	t.Logf("the first page takes %v of a processor, and weighs %d bytes with its assets", best, weight)
+	if best > 500*time.Millisecond { // 50 ms without the race detector
+		t.Errorf("the first page takes %v of a processor", best)
 	}
 	r.get("/?q=number-0777").want(t, 200, "1 of 1000", "credential-number-0777")
 	r.get("/?page=34&sort=-name").want(t, 200, "credential-number-0000")
 	r.get("/?page=99999999999999999999").want(t, 200, "Page 34 of 34")
+}
+
+// worked is the processor time that this process has taken: what a page takes, whatever
+// else the machine does.
+func worked(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // BenchmarkFirstPage is the list of 1,000 credentials in the embedded store, on disk.
