@@ -46,7 +46,8 @@ type h2Conn struct {
 	waiting []*h2Stream // opened, not begun: their bodies may come with the next bytes
 	leave   error       // why reading ended, if it was not the client
 
-	watch // of the reading side
+	watch       // of the reading side
+	looked bool // the sweeper's: for the client, since it was heard last
 
 	h2Out
 
@@ -154,8 +155,8 @@ func (c *h2Conn) step() (over bool) {
 		case err == errWouldBlock: //nolint:errorlint // the value itself, from below TLS
 			c.beginWaiting()
 			c.answerControl()
-			if c.sock.unsure() {
-				continue
+			if c.r < c.w && c.sock.unsure() {
+				continue // else the sweeper finds out whether the client has left
 			}
 			c.rest()
 			return false

@@ -197,6 +197,10 @@ var errStreamCut = errors.New("the stream has ended")
 // examine implements watched.
 func (c *h2Conn) examine(now time.Time) (busy bool) {
 	moved := c.moves(now)
+	if !moved && !c.looked {
+		c.cutIf(c.sock.hasLeft(), cutGone) // what ended together with its last bytes wakes nobody
+	}
+	c.looked = !moved
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.examineWriting(now)
