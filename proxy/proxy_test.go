@@ -76,6 +76,12 @@ func TestHTTP2OnBothSides(t *testing.T) {
 	if e := r.entry(); e.Protocol != "HTTP/2.0" || e.In != 4 {
 		t.Errorf("the log says %+v", e)
 	}
+	if resp := r.toTool().ask("GET / HTTP/1.1\r\nHost: tool.example\r\n\r\n"); resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if seen := r.origin.requests(); seen[1].ProtoMajor != toTool {
+		t.Errorf("the client spoke HTTP/1.1, the tool %s", seen[1].Proto)
+	}
 }
 
 func TestRefusesWhatHasNoCredential(t *testing.T) {

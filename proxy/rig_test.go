@@ -271,7 +271,7 @@ func newOrigin(t *testing.T) *origin {
 	o.Server = httptest.NewUnstartedServer(http.HandlerFunc(o.serve))
 	o.TLS = &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return ca.Leaf(h.Context(), h.ServerName)
-	}}
+	}, NextProtos: []string{"h2", "http/1.1"}} // httptest would leave HTTP/1.1 out
 	o.EnableHTTP2 = true
 	o.Config.DisableGeneralOptionsHandler = true
 	o.StartTLS()
