@@ -231,6 +231,7 @@ func (st *h2Stream) send(b []byte, from, to int, last bool, trailers []byte) err
 		st.closed = end && from == to
 	}
 	switch {
+	case st.closed && c.broken == nil: // whoever has all of it may leave
 	case st.dead():
 		return errClientGone
 	case len(trailers) > 0:
