@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	tcp "pillion/socket"
 )
 
 // socket is a TCP connection, below TLS or without it, for the fast engine. It
@@ -17,6 +19,9 @@ import (
 //	        every answer and every request: some 0.7 µs each
 //	gather  puts the records that crypto/tls writes one by one into one write
 //
+// and reads and writes without waking the runtime's monitor, as package socket does:
+// an eighth of a request's CPU in a busy process, a sixth in one that is not.
+//
 // Outside poll and gather it is the connection that it holds.
 type socket struct {
 	net.Conn
@@ -25,7 +30,7 @@ type socket struct {
 
 	// Of the goroutine inside poll.
 	step    func() bool
-	fd      int
+	fd      uintptr
 	polling bool
 	drained bool // nothing was left behind the last read: the next one would block
 	guessed bool // that is known from the read being short alone
@@ -45,7 +50,7 @@ func newSocket(c net.Conn) *socket {
 	if err != nil {
 		return nil
 	}
-	s := &socket{Conn: c, raw: raw}
+	s := &socket{Conn: tcp.Quiet(c), raw: raw}
 	s.ready = s.isReady
 	return s
 }
@@ -75,7 +80,7 @@ func (s *socket) poll(step func() bool) error {
 }
 
 func (s *socket) isReady(fd uintptr) bool {
-	s.fd, s.drained = int(fd), false //nolint:gosec // a descriptor
+	s.fd, s.drained = fd, false
 	return s.step()
 }
 
@@ -88,7 +93,7 @@ func (s *socket) Read(p []byte) (int, error) {
 		return 0, errWouldBlock
 	}
 	for {
-		switch n, err := syscall.Read(s.fd, p); {
+		switch n, err := tcp.Receive(s.fd, p); {
 		case n > 0:
 			s.drained = n < len(p)
 			s.guessed = s.drained
@@ -120,7 +125,7 @@ func (s *socket) unsure() bool {
 func (s *socket) isStale(read func() (int, error)) bool {
 	var one [1]byte
 	for {
-		switch n, _, err := syscall.Recvfrom(s.fd, one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); {
+		switch n, err := tcp.Peek(s.fd, one[:]); {
 		case errors.Is(err, syscall.EAGAIN):
 			return false
 		case errors.Is(err, syscall.EINTR):

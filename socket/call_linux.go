@@ -11,8 +11,15 @@ import (
 
 // Receive reads what is there from a descriptor; without anything it returns
 // syscall.EAGAIN, at the end 0.
-func Receive(fd uintptr, p []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
+func Receive(fd uintptr, p []byte) (int, error) { return receive(fd, p, unix.MSG_DONTWAIT) }
+
+// Peek is Receive that leaves what is there.
+func Peek(fd uintptr, p []byte) (int, error) {
+	return receive(fd, p, unix.MSG_DONTWAIT|unix.MSG_PEEK)
+}
+
+func receive(fd uintptr, p []byte, flags uintptr) (int, error) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
 	return result(n, errno)
 }
 

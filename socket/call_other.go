@@ -14,6 +14,12 @@ func Receive(fd uintptr, p []byte) (int, error) {
 	return max(n, 0), err
 }
 
+// Peek is Receive that leaves what is there.
+func Peek(fd uintptr, p []byte) (int, error) {
+	n, _, err := syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK) //nolint:gosec // a descriptor
+	return max(n, 0), err
+}
+
 // Send writes as much to a descriptor that does not block as there is room for;
 // without any it returns syscall.EAGAIN.
 func Send(fd uintptr, p []byte) (int, error) {
