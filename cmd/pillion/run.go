@@ -59,6 +59,7 @@ func (a *app) serve(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	defer d.close()
 	d.limitMemory()
+	d.profileMemory()
 	admin, err := listenAdmin(d.config.Load().adminSocket())
 	if err != nil {
 		return err
