@@ -36,7 +36,8 @@ type h2Conn struct {
 
 	// Of the goroutine that reads.
 	in      *[]byte // nil while nothing is to be read
-	r, w    int     // in[r:w] is not looked at yet
+	r, w    int     // in[r:w] is not served yet
+	begun   int     // of it, whole frames of a header block without its end
 	feed    bytes.Reader
 	framer  *http2.Framer
 	block   h2Block
@@ -198,13 +199,15 @@ func (c *h2Conn) consume() error {
 			c.r += n
 			continue
 		}
-		size, whole, err := frameSize(b)
+		size, whole, err := frameSize(b, c.begun)
 		if err != nil {
 			return err
 		}
 		if !whole {
+			c.begun = size
 			return c.makeRoom()
 		}
+		c.begun = 0
 		c.r += size
 		if err := c.take(b[:size]); err != nil {
 			return err
@@ -217,8 +220,10 @@ func (c *h2Conn) consume() error {
 // makeRoom moves the beginning of a frame, or of a header block, to the front of the
 // buffer.
 func (c *h2Conn) makeRoom() error {
-	c.w = copy(*c.in, (*c.in)[c.r:c.w])
-	c.r = 0
+	if c.r > 0 {
+		c.w = copy(*c.in, (*c.in)[c.r:c.w])
+		c.r = 0
+	}
 	if c.w == len(*c.in) {
 		return h2Calm // a header block that is larger than any list we take
 	}
@@ -229,16 +234,18 @@ const frameHeader = 9
 
 // frameSize finds the end of the first frame of b, or of a header block with all its
 // CONTINUATION frames, which http2.Framer reads in one go. What is out of order it
-// leaves to http2.Framer to say.
-func frameSize(b []byte) (size int, whole bool, err error) {
-	for at := 0; len(b)-at >= frameHeader; {
+// leaves to http2.Framer to say. Where the end is not there yet, size is what whole
+// frames of a block there are: the next call is told of them as begun.
+func frameSize(b []byte, begun int) (size int, whole bool, err error) {
+	size = begun
+	for at := begun; len(b)-at >= frameHeader; {
 		head := b[at : at+frameHeader]
 		length := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
 		if length > h2MaxFrame {
 			return 0, false, h2FrameSize
 		}
 		if at += frameHeader + length; at > len(b) {
-			return 0, false, nil
+			return size, false, nil
 		}
 		kind, flags := http2.FrameType(head[3]), http2.Flags(head[4])
 		switch {
@@ -249,7 +256,7 @@ func frameSize(b []byte) (size int, whole bool, err error) {
 		}
 		size = at
 	}
-	return 0, false, nil
+	return size, false, nil
 }
 
 // amidHead reports whether a header block has begun, and not ended.
