@@ -10,7 +10,7 @@ import (
 )
 
 // nginxConfig is nginx as a careful administrator sets it up for this one job: one worker, kept-alive and verified TLS to the origin, bodies streamed
-// upwards, buffers that hold a whole answer so that none goes to disk, an access log in a file.
+// upwards, buffers that hold a whole answer so that none goes to disk, an access log in a file whose lines are gathered as long as pillion gathers its own.
 const nginxConfig = `daemon off;
 worker_processes 1;
 %[1]spid nginx.pid;
@@ -18,7 +18,7 @@ error_log stderr warn;
 worker_rlimit_nofile 8192;
 events { worker_connections 4096; }
 http {
-	access_log access.log;
+	access_log access.log combined buffer=32k flush=50ms;
 	client_body_temp_path temp; proxy_temp_path temp; fastcgi_temp_path temp; uwsgi_temp_path temp; scgi_temp_path temp;
 	keepalive_requests 100000000;
 	keepalive_timeout 300s;
