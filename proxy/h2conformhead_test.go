@@ -79,11 +79,11 @@ var h2HeaderCases = []h2Case{
 	{"6.5.2", "a header list that is too large", func(p *h2Peer) {
 		p.greet()
 		p.enc.SetMaxDynamicTableSize(0)
-		p.inPieces(1, 16000, p.fields(with("x-a: "+strings.Repeat("\xfe", 40<<10), "x-b: "+strings.Repeat("\xfe", 10<<10), "x-c: "+strings.Repeat("\xfe", 10<<10))...))
+		p.inPieces(1, true, 16000, p.fields(with("x-a: "+strings.Repeat("\xfe", 40<<10), "x-b: "+strings.Repeat("\xfe", 10<<10), "x-c: "+strings.Repeat("\xfe", 10<<10))...))
 	}, "200|431|" + goCalm + "|" + goProtocol, "closed"},
 	{"6.5.2", "a header list of many short fields", func(p *h2Peer) {
 		p.greet()
-		p.inPieces(1, 16000, p.fields(append(with(), repeated("x: y", 3000)...)...))
+		p.inPieces(1, true, 16000, p.fields(append(with(), repeated("x: y", 3000)...)...))
 	}, "431", ""},
 
 	body("a body as long as it says", "5", "hello", "200", ""),

@@ -93,7 +93,7 @@ var h2FrameCases = []h2Case{
 		p.frame(http2.FrameWindowUpdate, 0, 1, u32(1<<30))
 		p.frame(http2.FrameSettings, 0, 0, setting(4, 1<<31-1))
 	}, goFlow, ""},
-	{"6.10", "CONTINUATION", func(p *h2Peer) { p.greet(); p.inPieces(1, 1, p.fields(h2Get...)) }, "200", ""},
+	{"6.10", "CONTINUATION", func(p *h2Peer) { p.greet(); p.inPieces(1, true, 1, p.fields(h2Get...)) }, "200", ""},
 	{"6.10", "many empty CONTINUATION frames", func(p *h2Peer) {
 		p.greet()
 		p.frame(http2.FrameHeaders, h2End, 1, p.fields(h2Get...))
@@ -129,9 +129,12 @@ var h2FrameCases = []h2Case{
 	}, goProtocol, ""},
 }
 
-// inPieces sends a header block that ends the stream, of so many bytes a frame.
-func (p *h2Peer) inPieces(id uint32, size int, block string) {
-	kind, flags := http2.FrameHeaders, http2.Flags(h2End)
+// inPieces sends a header block, of so many bytes a frame.
+func (p *h2Peer) inPieces(id uint32, end bool, size int, block string) {
+	kind, flags := http2.FrameHeaders, http2.Flags(0)
+	if end {
+		flags = h2End
+	}
 	for len(block) > size {
 		p.frame(kind, flags, id, block[:size])
 		block, kind, flags = block[size:], http2.FrameContinuation, 0

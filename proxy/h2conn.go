@@ -310,6 +310,9 @@ func (c *h2Conn) streamFault(err error) error {
 	if fault.StreamID > c.last {
 		return http2.ConnectionError(fault.Code) // nothing may be said on an idle stream
 	}
+	if c.owed > h2Unwritten {
+		return h2Calm
+	}
 	if st := c.streams[fault.StreamID]; st != nil {
 		st.reset(fault.Code)
 	} else if !c.isGone(fault.StreamID) {

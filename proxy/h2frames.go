@@ -10,7 +10,7 @@ import (
 func (c *h2Conn) frame(f http2.Frame) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if len(c.out) > h2Unwritten {
+	if c.owed > h2Unwritten {
 		return h2Calm // it asks for answers, and does not read them
 	}
 	id := f.Header().StreamID
@@ -64,10 +64,27 @@ func (c *h2Conn) headers(f *http2.HeadersFrame) error {
 		return h2Protocol
 	}
 	c.last = id
-	if len(c.streams) >= h2MaxStreams {
+	if c.isFull() {
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
 	}
 	return c.open(id, ended)
+}
+
+// isFull reports whether the client has as many streams open as it may. Those whose end
+// both sides have seen are no longer open for the client, though their goroutines may
+// not have noticed; but no end of them is taken from one that opens and resets. The
+// caller holds lock.
+func (c *h2Conn) isFull() bool {
+	if len(c.streams) < h2MaxStreams {
+		return false
+	}
+	open := 0
+	for _, st := range c.streams {
+		if !st.peerReset && !(st.closed && st.ended) {
+			open++
+		}
+	}
+	return open >= h2MaxStreams || len(c.streams) >= 2*h2MaxStreams
 }
 
 // settings takes the client's. The caller holds lock.
@@ -156,6 +173,11 @@ func (c *h2Conn) isGone(id uint32) bool {
 func (c *h2Conn) answerControl() {
 	c.lock.Lock()
 	defer c.lock.Unlock()
+	c.flushAside()
+}
+
+// flushAside flushes without making the caller wait, who holds lock.
+func (c *h2Conn) flushAside() {
 	if len(c.out) == 0 || c.writing {
 		return
 	}

@@ -22,6 +22,8 @@ type h2Out struct {
 	frames *http2.Framer
 
 	writing bool
+	turns   int    // streams that wait for theirs
+	owed    int    // of out: answers to frames, that no flow control bounds
 	writes  uint32 // so far
 	broken  error  // the connection's end
 
@@ -52,6 +54,7 @@ func (o *h2Out) begin() {
 // Write takes the frames of http2.Framer. The caller holds lock.
 func (o *h2Out) Write(p []byte) (int, error) {
 	o.out = append(o.out, p...)
+	o.owed += len(p)
 	return len(p), nil
 }
 
@@ -68,10 +71,15 @@ func (c *h2Conn) flush() {
 	c.endWriting()
 }
 
-// endWriting writes what has come meanwhile, and lets others write.
+// endWriting writes what has come meanwhile, and lets others write: who waits for a
+// turn takes the rest along, or small answers that follow each other without a pause
+// would leave a large one none.
 func (c *h2Conn) endWriting() {
 	for len(c.out) > 0 && c.broken == nil {
 		c.write(nil, nil, 0, 0, false)
+		if c.turns > 0 {
+			break
+		}
 	}
 	c.writing = false
 	c.turn.Broadcast()
@@ -85,7 +93,7 @@ func (c *h2Conn) endWriting() {
 // writing.
 func (c *h2Conn) write(st *h2Stream, b []byte, from, to int, end bool) {
 	out := c.out
-	c.out = c.idle[:0]
+	c.out, c.owed = c.idle[:0], 0
 	c.writes++
 	err := c.writeUnlocked(func() error {
 		if from == to {
@@ -220,6 +228,9 @@ func (st *h2Stream) send(b []byte, from, to int, last bool, trailers []byte) err
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	end := last && len(trailers) == 0
+	for c.writing && len(c.out) > relayBuffer && !st.dead() {
+		c.awaitTurn() // heads are not under flow control
+	}
 	if len(st.block) > 0 && !st.dead() {
 		st.closed = end && from == to
 		c.appendHeaders(st.block, st.closed, st.id)
@@ -261,7 +272,7 @@ func (st *h2Stream) piece(b []byte, from, to int, end bool) int {
 		st.wake.Wait()
 		return 0
 	case c.writing && (n >= h2Direct || len(c.out) > relayBuffer):
-		c.turn.Wait()
+		c.awaitTurn()
 		return 0
 	case n < h2Direct:
 		c.appendFrame(b[from:from+n], http2.FrameData, dataFlags(end && from+n == to), st.id)
@@ -271,9 +282,17 @@ func (st *h2Stream) piece(b []byte, from, to int, end bool) int {
 	if n >= h2Direct {
 		c.writing = true
 		c.write(st, b, from, from+n, end && from+n == to)
-		c.endWriting()
+		c.writing = false // what is left of out goes with the next piece, or by send's flush
+		c.turn.Broadcast()
 	}
 	return n
+}
+
+// awaitTurn waits until nobody writes. The caller holds lock.
+func (c *h2Conn) awaitTurn() {
+	c.turns++
+	c.turn.Wait()
+	c.turns--
 }
 
 // wakeAll lets every stream look at its state again. The caller holds lock.

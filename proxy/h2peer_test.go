@@ -31,7 +31,7 @@ type h2Peer struct {
 	judged uint32 // of TestH2Conformance: the stream whose answer counts
 }
 
-const h2Patience = 10 * time.Second
+const h2Patience = 30 * time.Second
 
 // peer opens a tunnel to tool.example for HTTP/2. Nothing is said in it.
 func (r *rig) peer(t testing.TB) *h2Peer {
@@ -57,6 +57,14 @@ func (r *rig) peer(t testing.TB) *h2Peer {
 	p.fr.AllowIllegalWrites = true
 	p.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	p.fr.MaxHeaderListSize = 1 << 20
+	p.enc = hpack.NewEncoder(&p.block)
+	return p
+}
+
+// onPaper is a peer whose frames go into b.
+func onPaper(b *writeOnly) *h2Peer {
+	p := &h2Peer{conn: b, fr: http2.NewFramer(b, b)}
+	p.fr.AllowIllegalWrites = true
 	p.enc = hpack.NewEncoder(&p.block)
 	return p
 }
@@ -137,14 +145,13 @@ func (p *h2Peer) ping() { p.note(p.fr.WritePing(false, [8]byte{'p', 'r', 'o', 'b
 
 // h2Answer is what has come of one stream.
 type h2Answer struct {
-	status   int
-	header   http.Header
-	trailer  http.Header
-	body     []byte
-	early    []int // statuses of 1xx answers
-	ended    bool
-	reset    string // the code of RST_STREAM
-	received int
+	status  int
+	header  http.Header
+	trailer http.Header
+	body    []byte
+	early   []int // statuses of 1xx answers
+	ended   bool
+	reset   string // the code of RST_STREAM
 }
 
 func (a *h2Answer) String() string {
@@ -184,7 +191,9 @@ func (e *h2Events) say(what string) {
 
 // read takes frames until enough says so, or the connection ends. It acknowledges
 // settings, and lets the other side send as much again.
-func (p *h2Peer) read(e *h2Events, enough func() bool) {
+func (p *h2Peer) read(e *h2Events, enough func() bool) { p.readAs(e, true, enough) }
+
+func (p *h2Peer) readAs(e *h2Events, credit bool, enough func() bool) {
 	if e.streams == nil {
 		e.streams = map[uint32]*h2Answer{}
 	}
@@ -196,7 +205,7 @@ func (p *h2Peer) read(e *h2Events, enough func() bool) {
 			e.say("closed")
 			return
 		}
-		p.take(e, f, true)
+		p.take(e, f, credit)
 	}
 }
 

@@ -89,7 +89,7 @@ func (st *h2Stream) giveBack() {
 	st.rq, st.trailers, st.bad, st.tool = nil, nil, nil, nil
 	clear(st.head.fields)
 	st.ended, st.deaf, st.begun, st.closed, st.peerReset = false, false, false, false, false
-	st.got = 0
+	st.got, st.used = 0, 0
 	st.cut.Store(cutNot)
 	st.enter(phaseIdle)
 	c.spare = append(c.spare, st)
@@ -130,16 +130,21 @@ func (st *h2Stream) unbegun() {
 func (st *h2Stream) serve() {
 	c := st.c
 	defer c.running.Done()
+	defer func() {
+		if fault := recover(); fault != nil { // of the engine itself: a request's own are caught in exchange
+			st.s.logFault(fault)
+		}
+		c.lock.Lock()
+		defer c.lock.Unlock()
+		st.finish()
+		c.flush()
+	}()
 	if st.bad != nil || st.isFast() {
 		st.exchange()
 	} else {
 		st.odd = true
 		st.serveOdd()
 	}
-	c.lock.Lock()
-	defer c.lock.Unlock()
-	st.finish()
-	c.flush()
 }
 
 // finish closes the stream. The caller holds c.lock.
@@ -255,9 +260,15 @@ func (c *h2Conn) busy() bool {
 	return len(c.streams) > 0 || c.now() == phaseHead
 }
 
-// end implements watched.
+// end implements watched. A client with streams open is told to open no more, which
+// it may have done before it hears that: they are served as well.
 func (c *h2Conn) end(all bool) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.cutIf(all || len(c.streams) == 0, cutStop)
+	if len(c.streams) > 0 && !c.leaving {
+		c.leaving = true
+		_ = c.frames.WriteGoAway(h2MaxWindow, http2.ErrCodeNo, nil) // into memory
+		c.flushAside()
+	}
 }

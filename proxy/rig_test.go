@@ -31,7 +31,7 @@ import (
 // The origin is reached under tool.example and evil.example; credentials exist
 // for what set puts in the table.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	origin  *origin
 	server  *Server
 	addr    string
@@ -63,7 +63,7 @@ func bearer(name, instanceURL string) *creds.Credential {
 }
 
 // newRig starts all of it with one bearer credential for https://tool.example/.
-func newRig(t *testing.T, change ...func(*Server, *Config)) *rig {
+func newRig(t testing.TB, change ...func(*Server, *Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, origin: newOrigin(t), entries: make(chan Entry, 1000), reg: prometheus.NewRegistry()}
 	ca, err := LoadOrCreateCA(t.TempDir(), time.Now())
@@ -191,7 +191,7 @@ func (r *rig) wire(c net.Conn) *wire {
 
 // wire is a connection on which a test writes the bytes itself.
 type wire struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 }
@@ -231,7 +231,7 @@ func (w *wire) closed() {
 }
 
 // checkProblem checks a problem document and returns its detail.
-func checkProblem(t *testing.T, resp *http.Response, want *kind) string {
+func checkProblem(t testing.TB, resp *http.Response, want *kind) string {
 	t.Helper()
 	defer resp.Body.Close()
 	var d document
@@ -260,7 +260,7 @@ type origin struct {
 	handler http.HandlerFunc
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	ca, err := LoadOrCreateCA(t.TempDir(), time.Now())
 	if err != nil {
