@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	tcp "pillion/socket"
+	tcp "pillion/proxy/socket"
 )
 
 // socket is a TCP connection, below TLS or without it, for the fast engine. It

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"pillion/creds"
-	"pillion/socket"
+	"pillion/proxy/socket"
 )
 
 // conn is a client's connection: TCP, a CONNECT tunnel, or the channel of a jump.

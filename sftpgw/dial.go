@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"pillion/creds"
-	"pillion/socket"
+	"pillion/proxy/socket"
 )
 
 // dialer makes connections to servers: pinned first, then logged in.
