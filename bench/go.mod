@@ -7,7 +7,7 @@ require (
 	github.com/elazarl/goproxy v1.9.2 // the peer "goproxy as it comes"
 	github.com/pkg/sftp v1.13.12 // the client of many small files, and the peer "reissue"
 	golang.org/x/crypto v0.58.0 // ssh: under both, as under pillion
-	golang.org/x/net v0.62.0 // http2.ClientConn: a client that offers h2 alone, a fixed number of connections
+	golang.org/x/net v0.62.0 // http2.ClientConn: a client that offers h2 alone, a fixed number of connections; websocket: both ends of those in the soak
 	golang.org/x/sys v0.49.0 // another process's CPU clock, in nanoseconds
 )
 

@@ -210,7 +210,7 @@ func (s *soak) settle(ctx context.Context) error {
 	patience := 2 * time.Minute
 	if s.plan.For < judged {
 		// A reload ends them at once.
-		patience = 10 * time.Second
+		patience = 5 * time.Second
 		if err := s.pillion.hangUp(); err != nil {
 			return err
 		}

