@@ -187,7 +187,7 @@ func TestSoakJudges(t *testing.T) {
 		{"nothing", func(*soakSample, float64) {}, false},
 		{"a goroutine in 30 s", func(s *soakSample, seconds float64) { s.Goroutines += seconds / 30 }, true},
 		{"a file in 30 s", func(s *soakSample, seconds float64) { s.Files += seconds / 30 }, true},
-		{"5 KiB a second", func(s *soakSample, seconds float64) { s.Anonymous += 5 << 10 * seconds }, true},
+		{"6 KiB a second", func(s *soakSample, seconds float64) { s.Anonymous += 6 << 10 * seconds }, true},
 	} {
 		s := &soak{plan: soakPlan{For: d}, findings: new(findings)}
 		for i := range 360 {

@@ -125,8 +125,15 @@ func (s *Server) Configure(c Config) {
 	if old != nil {
 		old.transport.CloseIdleConnections()
 		old.pool.close()
+		// What was in use goes back to its transport, which would keep it for
+		// upstreamIdle: with HTTP/2 some 100 KB each, and the authorities besides.
+		time.AfterFunc(closeAgain, old.transport.CloseIdleConnections)
 	}
 }
+
+// closeAgain is how long after a change the connections of before are ended that were
+// in use just then.
+const closeAgain = 10 * time.Second
 
 // Upstream sends requests that pillion makes itself, such as token requests, by
 // the same guarded way as those of connectors.
