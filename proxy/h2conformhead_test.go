@@ -180,7 +180,6 @@ var h2HpackCases = []h2Case{
 		p.greet()
 		p.post(3)
 		p.frame(http2.FrameRSTStream, 0, 3, u32(8))
-		p.ping()
 		p.frame(http2.FrameHeaders, h2Whole|h2End, 3, p.fields("x-new: 1"))
 		p.frame(http2.FrameHeaders, h2Whole|h2End, 5, h2Static+"\xbe")
 	}, "ok|" + rstClosed + "|" + goClosed + "|" + goProtocol, ""},

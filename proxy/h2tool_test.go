@@ -83,13 +83,6 @@ func (h *h2Tool) serve(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 		}
 		h.left <- r.URL.Path
-	case "stuck": // reads nothing
-		h.held <- r.URL.Path
-		_ = out.Flush()
-		select {
-		case <-h.on:
-		case <-r.Context().Done():
-		}
 	case "amid": // begins to answer, and waits
 		w.Header().Set("Content-Length", "1000000")
 		_, _ = io.WriteString(w, "begins")
