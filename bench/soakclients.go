@@ -103,7 +103,6 @@ func crews() []crew {
 type tally struct {
 	mu    sync.Mutex
 	kinds map[string]int
-	took  map[string]time.Duration // in all
 	ways  [len(soakWays)]atomic.Int64
 }
 
@@ -111,15 +110,9 @@ func (t *tally) add(kind string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.kinds == nil {
-		t.kinds, t.took = map[string]int{}, map[string]time.Duration{}
+		t.kinds = map[string]int{}
 	}
 	t.kinds[kind]++
-}
-
-func (t *tally) ended(kind string, took time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.took[kind] += took
 }
 
 func (t *tally) of(kind string) int {
@@ -199,7 +192,6 @@ func (s *soak) do(e *errand, way soakWay, transport *http.Transport) {
 	address := way.address(s, e)
 	s.tally.add(e.kind)
 	s.tally.ways[way].Add(1)
-	defer func(begun time.Time) { s.tally.ended(e.kind, time.Since(begun)) }(time.Now())
 	if e.leave != leaveNot {
 		e.abandon(context.Background(), transport, address)
 		return
@@ -219,11 +211,9 @@ func (s *soak) besides(ctx context.Context, wg *sync.WaitGroup) {
 				s.tally.add(soakSocket)
 				s.tally.ways[wayTunnel].Add(1)
 				path := "/" + key.Name + "/" + soakSocket + "?" + e.query()
-				begun := time.Now()
 				if err := talk(s.dialer(key.Port), path, e.ID, 10+rand.N(30), 50*time.Millisecond); err != nil {
 					s.findings.add("client: %s of %s: %v", soakSocket, key.Name, err)
 				}
-				s.tally.ended(soakSocket, time.Since(begun))
 			})
 		})
 	}

@@ -37,6 +37,7 @@ func (r *soakReport) markdown() string {
 	for _, text := range s.findings.list() {
 		fmt.Fprintf(&w, "- %s\n", text)
 	}
+	w.WriteString("\n")
 	r.writeFigures(&w)
 	r.writeKinds(&w)
 	return w.String()
@@ -75,7 +76,7 @@ func (r *soakReport) writeKinds(w *strings.Builder) {
 		if i > 0 {
 			w.WriteString(", ")
 		}
-		fmt.Fprintf(w, "%s %d (%v)", kind, s.tally.kinds[kind], (s.tally.took[kind] / time.Duration(s.tally.kinds[kind])).Round(100*time.Microsecond))
+		fmt.Fprintf(w, "%s %d", kind, s.tally.kinds[kind])
 	}
 	w.WriteString(".\n")
 }
