@@ -40,7 +40,7 @@ test-deps: ## install the Debian packages that the tests need
 
 .PHONY: soak
 soak: build ## run what takes long: gigabytes streamed, thousands of tunnels, writers killed, half an hour of mixed load
-	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak|Count|Contract|Killed|CacheSees' ./...
+	PILLION_SOAK=1 $(GO) test -count=1 -timeout 2h -v -run 'Soak|Count|Contract|Killed|CacheSees|H2ManyStreams|H2Differential' ./...
 	cd bench && $(GO) run . soak -pillion ../bin/pillion -out ../docs
 
 .PHONY: fleet

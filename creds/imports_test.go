@@ -36,19 +36,27 @@ func TestDomainImportsNothingElse(t *testing.T) {
 	}
 }
 
+// sockets is shared by the packages that relay. It knows nothing of this program.
+const sockets = "pillion/proxy/socket"
+
 // Packages around the domain import it, and never one another: cmd alone ties
 // them together. Test helpers are imported by tests only.
 func TestRimPackagesDoNotImportOneAnother(t *testing.T) {
 	var rim []string
 	for _, path := range goList(t, "./...") {
 		switch {
-		case path == "pillion/creds", path == "pillion/creds/credstest", strings.HasPrefix(path, "pillion/cmd/"):
+		case path == "pillion/creds", path == "pillion/creds/credstest", path == sockets, strings.HasPrefix(path, "pillion/cmd/"):
 		default:
 			rim = append(rim, path)
 		}
 	}
 	if len(rim) < 2 {
 		t.Fatalf("only %v found", rim)
+	}
+	for _, path := range goList(t, "-deps", sockets) {
+		if path != sockets && strings.HasPrefix(path, "pillion/") {
+			t.Errorf("%s depends on %s", sockets, path)
+		}
 	}
 	for _, path := range rim {
 		for _, dependency := range goList(t, "-deps", path) {
