@@ -42,6 +42,18 @@ func (c *fastConn) aim(rq *fastRequest) bool {
 	return true
 }
 
+// hasCredential reports whether match will find one.
+func (s *Server) hasCredential(x *exchange) bool {
+	table := s.Table()
+	var err error
+	if x.chosen != "" {
+		_, err = table.MatchNamed(x.chosen, x.target)
+	} else {
+		_, err = table.Match(x.target)
+	}
+	return err == nil
+}
+
 // probe finds out whether the tool speaks HTTP/1.1 before anything comes of the
 // first request to it. It returns false for one that does not. What has no
 // credential is not dialled: it will be refused.
@@ -51,7 +63,7 @@ func (c *asker) probe(rq *fastRequest) bool {
 	if http1 || http2Only {
 		return !http2Only
 	}
-	if _, err := c.s.Table().Match(rq.x.target); err != nil {
+	if !c.s.hasCredential(&rq.x) {
 		return true
 	}
 	c.enter(phaseAsk)

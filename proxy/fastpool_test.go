@@ -43,8 +43,9 @@ func testHTTP2Only(t *testing.T, alert bool) {
 	defer only.Close()
 	config := r.server.config.Load()
 	config.Guard.Resolve["tool.example"] = addrPort(only.Listener.Addr())
+	r.set(bearer("tool", "https://tool.example/"), bearer("other", "https://tool.example/"))
 	for range 3 {
-		resp, err := r.client("").Get("https://tool.example/")
+		resp, err := r.client("tool:").Get("https://tool.example/") // one of two, by its name
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime"
+	"sync"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
@@ -38,6 +39,8 @@ func (d *daemon) limitMemory() {
 // grows with every path that allocates, to 3 MiB in half an hour of mixed load.
 func (d *daemon) profileMemory() {
 	if !d.config.Load().Admin.PProf {
-		runtime.MemProfileRate = 0
+		unprofiled.Do(func() { runtime.MemProfileRate = 0 })
 	}
 }
+
+var unprofiled sync.Once // the rate is the whole process's
