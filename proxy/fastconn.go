@@ -59,7 +59,7 @@ func (s *Server) serveFast(conn net.Conn, sock *socket, t *tunnel) bool {
 	c := &fastConn{asker: asker{s: s}, sock: sock, conn: conn, tunnel: t}
 	c.client = c
 	if t != nil {
-		c.target = creds.Target{Scheme: "https", Host: t.host, Port: t.port}
+		c.target = t.target()
 		c.authority, c.name = c.target.Authority(), hostField(c.target)
 	}
 	c.bound = c.step

@@ -90,15 +90,14 @@ func recycle(b *[]byte) {
 
 // receive takes the payload of a DATA frame of n bytes. The caller holds c.lock.
 func (st *h2Stream) receive(payload []byte, n int, end bool) error {
-	fault := func(code http2.ErrCode) error { return http2.StreamError{StreamID: st.id, Code: code} }
 	if st.room -= n; st.room < 0 {
 		st.c.credit(len(payload))
-		return fault(http2.ErrCodeFlowControl)
+		return st.fault(http2.ErrCodeFlowControl)
 	}
 	st.got += int64(len(payload))
 	if st.declared >= 0 && (st.got > st.declared || end && st.got < st.declared) {
 		st.c.credit(len(payload))
-		return fault(http2.ErrCodeProtocol) // RFC 9113 section 8.1.1
+		return st.fault(http2.ErrCodeProtocol) // RFC 9113 section 8.1.1
 	}
 	if st.deaf {
 		st.c.credit(len(payload))
@@ -124,20 +123,20 @@ func (st *h2Stream) credit(n int) {
 
 // trailer ends the body. The caller holds c.lock.
 func (st *h2Stream) trailer(f *h2Head, ended bool) error {
-	fault := func(code http2.ErrCode) error { return http2.StreamError{StreamID: st.id, Code: code} }
 	switch {
 	case st.ended:
-		return fault(http2.ErrCodeStreamClosed)
+		return st.fault(http2.ErrCodeStreamClosed)
 	case !ended, f.pseudo > 0, f.truncated, st.declared >= 0 && st.got < st.declared:
-		return fault(http2.ErrCodeProtocol)
+		return st.fault(http2.ErrCodeProtocol)
 	}
 	st.trailers, st.ended = slices.Clone(f.fields), true
 	st.wake.Broadcast()
 	return nil
 }
 
-// next waits for more of the body, and lets the client send as much again. Of its end it says ended, once, with the last piece
-// or without one. u is nil for net/http, which may wait as long as it likes.
+// next waits for more of the body, and lets the client send as much again. Of its end
+// it says ended, once, with the last piece or without one. u is nil for net/http, which
+// may wait as long as it likes.
 func (st *h2Stream) next(u *upload) (p h2Piece, ended bool, err error) {
 	c := st.c
 	c.lock.Lock()

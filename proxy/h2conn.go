@@ -28,7 +28,6 @@ type h2Conn struct {
 	s         *Server
 	sock      *socket
 	conn      *tls.Conn
-	chosen    string // the credential that the proxy user named, or ""
 	tunnel    *tunnel
 	target    creds.Target
 	authority string // as a client may write it, besides name
@@ -90,8 +89,8 @@ var errH2Over = errors.New("no stream is left")
 func (s *Server) serveH2(client *tunnelConn, conn *tls.Conn) {
 	t := client.tunnel
 	c := &h2Conn{
-		s: s, sock: client.socket(), conn: conn, tunnel: t, chosen: t.chosen,
-		target:  creds.Target{Scheme: "https", Host: t.host, Port: t.port},
+		s: s, sock: client.socket(), conn: conn, tunnel: t,
+		target:  t.target(),
 		streams: map[uint32]*h2Stream{}, room: h2Window,
 	}
 	c.authority, c.name = c.target.Authority(), hostField(c.target)
@@ -344,7 +343,7 @@ func (c *h2Conn) close() {
 		_ = c.frames.WriteGoAway(last, code, nil) // into memory
 	}
 	for _, st := range c.waiting {
-		st.unbegun()
+		st.remove()
 	}
 	c.waiting = nil
 	for _, st := range c.streams {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/net/http2"
 )
@@ -160,12 +161,7 @@ func (c *h2Conn) forget(id uint32) {
 }
 
 func (c *h2Conn) isGone(id uint32) bool {
-	for _, g := range c.gone {
-		if g == id {
-			return true
-		}
-	}
-	return false
+	return id <= c.last && slices.Contains(c.gone[:], id)
 }
 
 // answerControl sends what frames of the client call for. Another goroutine does: this

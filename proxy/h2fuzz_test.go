@@ -66,7 +66,7 @@ func (c *h2Conn) tell(err error) string {
 
 func (c *h2Conn) drop() {
 	for _, st := range c.waiting {
-		st.unbegun()
+		st.remove()
 	}
 }
 

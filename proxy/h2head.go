@@ -25,7 +25,7 @@ func (st *h2Stream) parse() error {
 		wellFormed = f.path == "" && f.scheme == "" && f.authority != ""
 	}
 	if f.method == "" || !wellFormed || f.protocol {
-		return http2.StreamError{StreamID: st.id, Code: http2.ErrCodeProtocol}
+		return st.fault(http2.ErrCodeProtocol)
 	}
 	x := &rq.x
 	x.entry.Method = f.method
@@ -83,7 +83,7 @@ func (st *h2Stream) parseFields(arena []byte) error {
 		rq.fields = append(rq.fields, field{[]byte("Cookie"), cookie})
 	}
 	if st.ended && st.declared > 0 {
-		return http2.StreamError{StreamID: st.id, Code: http2.ErrCodeProtocol}
+		return st.fault(http2.ErrCodeProtocol)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (st *h2Stream) isFast() bool {
 	}
 	rq.config = config
 	x := &rq.x
-	x.chosen, x.target = c.chosen, c.target
+	x.chosen, x.target = c.tunnel.chosen, c.target
 	x.target.Path = x.path
 	st.tool = c.toolOf(config)
 	if !st.probe(rq) {

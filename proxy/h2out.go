@@ -207,7 +207,7 @@ func (c *h2Conn) windowUpdate(id uint32, n int64) error {
 		return nil
 	}
 	if st.window += n; st.window > h2MaxWindow {
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeFlowControl}
+		return st.fault(http2.ErrCodeFlowControl)
 	}
 	st.wake.Broadcast()
 	return nil
@@ -215,8 +215,7 @@ func (c *h2Conn) windowUpdate(id uint32, n int64) error {
 
 // dead reports whether nothing more can be said on the stream. The caller holds c.lock.
 func (st *h2Stream) dead() bool {
-	why := st.why()
-	return st.peerReset || st.c.broken != nil || why == cutGone || why == cutStop
+	return st.c.broken != nil || st.why() == cutGone
 }
 
 // send writes the answer's head, unless it is written, b[from:to], and with last the

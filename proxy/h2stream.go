@@ -103,7 +103,7 @@ func (c *h2Conn) beginWaiting() {
 	c.lock.Lock()
 	for _, st := range c.waiting {
 		if st.cut.Load() != cutNot {
-			st.unbegun()
+			st.remove()
 			continue
 		}
 		st.begun = true
@@ -117,8 +117,8 @@ func (c *h2Conn) beginWaiting() {
 	c.s.sweeper.kick()
 }
 
-// unbegun drops a stream that the client gave up at once. The caller holds c.lock.
-func (st *h2Stream) unbegun() {
+// remove takes the stream out of the connection's account. The caller holds c.lock.
+func (st *h2Stream) remove() {
 	c := st.c
 	delete(c.streams, st.id)
 	c.forget(st.id)
@@ -157,16 +157,18 @@ func (st *h2Stream) finish() {
 	case !st.ended:
 		_ = c.frames.WriteRSTStream(st.id, http2.ErrCodeNo) // RFC 9113 section 8.1: the rest is not wanted
 	}
-	delete(c.streams, st.id)
-	c.forget(st.id)
-	c.credit(st.body.size)
-	st.giveBack()
+	st.remove()
 	if len(c.streams) == 0 {
 		c.quiet = time.Now()
 		if c.leaving {
 			c.sock.interruptReads()
 		}
 	}
+}
+
+// fault is an error that ends the stream alone.
+func (st *h2Stream) fault(code http2.ErrCode) error {
+	return http2.StreamError{StreamID: st.id, Code: code}
 }
 
 // reset ends a stream for a fault of the client's. The caller holds c.lock.

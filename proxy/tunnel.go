@@ -25,9 +25,12 @@ type tunnel struct {
 	serverName string // SNI of the client's handshake; set before any request is read
 }
 
-func (t *tunnel) authority() string {
-	return creds.Target{Host: t.host, Port: t.port}.Authority()
+// target is where its requests go, but for their paths.
+func (t *tunnel) target() creds.Target {
+	return creds.Target{Scheme: "https", Host: t.host, Port: t.port}
 }
+
+func (t *tunnel) authority() string { return t.target().Authority() }
 
 // tunnelWriter hands the connection over with what the client sent right behind
 // its CONNECT, which net/http keeps in a buffer and goproxy would lose.
