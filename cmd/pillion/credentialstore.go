@@ -11,7 +11,11 @@ import (
 
 // openStore opens the store that the configuration names, and makes it where
 // there is none: for commands that write.
-func (a *app) openStore() (*config, creds.Store, error) {
+func (a *app) openStore() (*config, creds.Store, error) { return a.storeBy(filestore.Open) }
+
+// storeBy opens the store; open is for one in a file. With its error there is a
+// configuration where the store alone was at fault.
+func (a *app) storeBy(open func(path, keyFile string, recipients ...string) (*filestore.Store, error)) (*config, creds.Store, error) {
 	c, err := a.loadConfig()
 	if err != nil {
 		return nil, nil, err
@@ -20,9 +24,9 @@ func (a *app) openStore() (*config, creds.Store, error) {
 		store, err := a.operatorsVault(*c.vault)
 		return c, store, err
 	}
-	store, err := filestore.Open(c.Store.File.Path, c.Store.File.KeyFile)
+	store, err := open(c.Store.File.Path, c.Store.File.KeyFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the credential store: %w", err)
+		return c, nil, fmt.Errorf("opening the credential store: %w", err)
 	}
 	return c, store, nil
 }
@@ -38,20 +42,9 @@ func (e *noStoreError) Error() string {
 // error is a *noStoreError where there is no store yet; the configuration is
 // returned even then.
 func (a *app) lookIntoStore() (*config, creds.Store, error) {
-	c, err := a.loadConfig()
-	if err != nil {
-		return nil, nil, err
-	}
-	if c.vault != nil {
-		store, err := a.operatorsVault(*c.vault)
-		return c, store, err
-	}
-	store, err := filestore.OpenExisting(c.Store.File.Path, c.Store.File.KeyFile)
+	c, store, err := a.storeBy(filestore.OpenExisting)
 	if errors.Is(err, filestore.ErrNoStore) {
 		return c, nil, &noStoreError{filepath.Dir(c.Store.File.Path)}
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening the credential store: %w", err)
-	}
-	return c, store, nil
+	return c, store, err
 }
