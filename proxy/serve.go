@@ -195,8 +195,9 @@ type clientWriteError struct{ error }
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // copyBody streams the answer. What has arrived is flushed before the next read,
-// so that an event or a dribbling answer is seen at once; a body that is complete
-// with the first read is written together with its head.
+// so that an event, a dribbling answer, or a whole one whose stream the tool does not
+// end yet is seen at once; a body that ends with the first read is written together
+// with its head.
 func (x *exchange) copyBody(w http.ResponseWriter, resp *http.Response) error {
 	if resp.ContentLength == 0 || resp.Body == http.NoBody {
 		return nil
@@ -216,7 +217,7 @@ func (x *exchange) copyBody(w http.ResponseWriter, resp *http.Response) error {
 				return &clientWriteError{err}
 			}
 			x.entry.Out += int64(n)
-			if readErr == nil && x.entry.Out != resp.ContentLength {
+			if readErr == nil {
 				if err := flusher.Flush(); err != nil {
 					return &clientWriteError{err}
 				}
