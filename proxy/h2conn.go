@@ -37,6 +37,7 @@ type h2Conn struct {
 	in      *[]byte // nil while nothing is to be read
 	r, w    int     // in[r:w] is not served yet
 	begun   int     // of it, whole frames of a header block without its end
+	served  bool    // a whole frame, since the last wait
 	feed    bytes.Reader
 	framer  *http2.Framer
 	block   h2Block
@@ -179,10 +180,11 @@ func (c *h2Conn) rest() {
 		relayBuffers.Put(c.in)
 		c.in = nil
 	}
-	if phase != c.now() || phase == phaseIdle {
+	if phase != c.now() || phase == phaseIdle || c.served { // a head that has begun since is another one
 		c.enter(phase)
 		c.s.sweeper.kick()
 	}
+	c.served = false
 }
 
 // consume takes whole frames out of what was read.
@@ -206,7 +208,7 @@ func (c *h2Conn) consume() error {
 			c.begun = size
 			return c.makeRoom()
 		}
-		c.begun = 0
+		c.begun, c.served = 0, true
 		c.r += size
 		if err := c.take(b[:size]); err != nil {
 			return err

@@ -235,16 +235,23 @@ func TestH2Stalls(t *testing.T) {
 			t.Errorf("the heap grew by %d MiB", grown>>20)
 		}
 	})
-	t.Run("a head without an end", func(t *testing.T) {
-		p := fast.peer(t)
-		p.greet()
-		p.frame(http2.FrameHeaders, h2End, 1, h2Static)
-		var e h2Events
-		p.read(&e, func() bool { return e.closed })
-		if e.hung || e.goAway == "" {
-			t.Errorf("it hangs %v, GOAWAY %q", e.hung, e.goAway)
-		}
-	})
+	for name, begin := range map[string]func(*h2Peer){
+		"a head without an end":                   func(*h2Peer) {},
+		"a head without an end, beside a request": func(p *h2Peer) { p.get(1, ":path: /hold/head"); <-tool.held },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := fast.peer(t)
+			p.greet()
+			begin(p)
+			var e h2Events
+			p.pong(&e) // settings are acknowledged: nothing may come amid a head
+			p.frame(http2.FrameHeaders, h2End, 3, h2Static)
+			p.read(&e, func() bool { return e.closed })
+			if e.hung || e.goAway != http2.ErrCodeNo.String() {
+				t.Errorf("it hangs %v, GOAWAY %q", e.hung, e.goAway)
+			}
+		})
+	}
 	t.Run("no preface", func(t *testing.T) {
 		p := fast.peer(t)
 		p.bytes(http2.ClientPreface[:10])
@@ -254,6 +261,35 @@ func TestH2Stalls(t *testing.T) {
 			t.Error("it hangs")
 		}
 	})
+}
+
+// A client whose heads all end in time is not cut, even if each packet of it brings the
+// end of one and the beginning of the next.
+func TestH2HeadsAcrossPackets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(s *Server, _ *Config) { s.timeouts = timeouts{head: 1500 * time.Millisecond, stall: time.Minute} })
+	tool := newH2Tool()
+	r.origin.handle(tool.serve)
+	p := r.peer(t)
+	p.greet()
+	p.get(1, ":path: /hold/heads")
+	<-tool.held
+	p.frame(http2.FrameWindowUpdate, 0, 0, u32(1<<30))
+	var e h2Events
+	p.pong(&e) // settings are acknowledged: nothing may come amid a head
+	var b writeOnly
+	paper := onPaper(&b)
+	begin := time.Now()
+	for id := uint32(3); time.Since(begin) < 2*r.server.timeouts.head+200*time.Millisecond; id += 2 {
+		paper.frame(http2.FrameHeaders, h2Whole|h2End, id, h2Static)
+		p.bytes(string(b.Next(b.Len() - (frameHeader+len(h2Static))/2)))
+		if id > 3 {
+			if p.readAs(&e, false, func() bool { return e.closed || e.of(id-2).ended || e.of(id-2).reset != "" }); e.of(id-2).status != 200 {
+				t.Fatalf("after %s: %s, %s", time.Since(begin), e.of(id-2), e.first)
+			}
+			r.entry()
+		}
+	}
 }
 
 // Frames may come in any pieces, and many at once.

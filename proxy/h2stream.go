@@ -218,17 +218,16 @@ func (c *h2Conn) examine(now time.Time) (busy bool) {
 			st.cutIf(why != cutNot, why)
 		}
 	}
-	if len(c.streams) > 0 || moved {
-		return true
-	}
-	age := now.Sub(c.since)
-	switch c.now() {
-	case phaseFresh:
-		c.cutIf(age > t.head, cutIdle)
-	case phaseHead:
+	phase, age := c.now(), now.Sub(c.since)
+	switch {
+	case phase == phaseHead: // nothing else may come before its end, for no stream
 		c.cutIf(age > t.head, cutHead)
 		return true
-	case phaseIdle:
+	case len(c.streams) > 0 || moved:
+		return true
+	case phase == phaseFresh:
+		c.cutIf(age > t.head, cutIdle)
+	case phase == phaseIdle:
 		c.cutIf(age > idleTimeout && now.Sub(c.quiet) > idleTimeout, cutIdle)
 	}
 	return false
