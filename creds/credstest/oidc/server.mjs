@@ -25,6 +25,8 @@ const stats = {
   access_tokens_revoked: 0,
 };
 let faults = {};
+let underWay = 0; // calls of the token endpoint that the provider has not done yet
+const whenIdle = []; // who waits for them
 
 const records = new Map(); // 'RefreshToken:ID' -> { payload, ends }
 const ofGrant = new Map(); // grant id -> keys of what it gave
@@ -180,7 +182,10 @@ async function body(request) {
 
 // admin is how a test looks in and interferes.
 const admin = {
-  'GET /admin/stats': () => stats,
+  'GET /admin/stats': async () => { // between calls, or they would be counted without their outcome
+    while (underWay > 0) await new Promise((resolve) => { whenIdle.push(resolve); });
+    return stats;
+  },
   'PUT /admin/faults': async (request) => { faults = JSON.parse(await body(request)); return faults; },
   'POST /admin/revoke-access-tokens': () => {
     const revoked = drop('AccessToken');
@@ -230,8 +235,16 @@ async function answer(request, response) {
     response.end(JSON.stringify(handler ? await handler(request) : {}));
   } else if (pathname.startsWith('/interaction/')) {
     await consent(request, response);
-  } else if (pathname !== '/token' || !meetsFault(request, response)) {
-    oidc(request, response);
+  } else if (pathname !== '/token') {
+    await oidc(request, response);
+  } else if (!meetsFault(request, response)) {
+    underWay += 1;
+    try {
+      await oidc(request, response);
+    } finally {
+      underWay -= 1;
+      if (underWay === 0) whenIdle.splice(0).forEach((resolve) => { resolve(); });
+    }
   }
 }
 server.on('request', (request, response) => {
