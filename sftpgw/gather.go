@@ -1,11 +1,11 @@
 package sftpgw
 
 import (
-	"bufio"
 	"encoding/binary"
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,8 +14,9 @@ import (
 
 // gatheredConn saves system calls, and wake-ups of whoever reads: x/crypto reads
 // and writes through buffers of 4 KiB, so that each packet of 32 KiB takes two
-// calls and more. Together with a buffer for reading it is an eighth of what a
-// transfer costs. The price is 100 KiB a connection.
+// calls and more. What comes in large pieces is read into a large buffer, since more
+// has come by the time that it is our turn again: with 64 KiB in its place a transfer
+// took a fifth more CPU.
 //
 // A write of exactly 4 KiB is the beginning of a longer packet, and is held
 // until the rest is there, in the same call of x/crypto's. That is only done
@@ -23,9 +24,12 @@ import (
 // never 4 KiB long: 4 + 16 n + 16 bytes (RFC 5647 section 7.3).
 type gatheredConn struct {
 	net.Conn
-	reader *bufio.Reader
-	gcm    atomic.Bool // our side encrypts by AES-GCM
-	held   []byte      // x/crypto writes one packet at a time
+	gcm  atomic.Bool // our side encrypts by AES-GCM
+	held []byte      // x/crypto writes one packet at a time
+
+	small [smallBuffer]byte
+	large *[largeBuffer]byte // nil while reads are small
+	left  []byte             // read, and not taken: of either
 
 	// How far is read ahead of the one channel, while there is one; see readahead.go.
 	alone  atomic.Bool
@@ -42,12 +46,15 @@ type gatheredConn struct {
 // The buffers of bufio, that x/crypto uses, and of ours.
 const (
 	cryptoBuffer = 4096
-	readBuffer   = 64 << 10
+	smallBuffer  = 16 << 10
+	largeBuffer  = 256 << 10
 	writeBuffer  = 36 << 10 // a packet of 32 KiB, its headers and its tag
 )
 
+var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+
 func gather(c net.Conn) *gatheredConn {
-	return &gatheredConn{Conn: c, reader: bufio.NewReaderSize(c, readBuffer), taken: make(chan struct{}, 1)}
+	return &gatheredConn{Conn: c, taken: make(chan struct{}, 1)}
 }
 
 // begin looks at the ciphers, when they have been negotiated.
@@ -58,18 +65,40 @@ func (c *gatheredConn) begin(conn ssh.Conn) {
 }
 
 func (c *gatheredConn) Read(p []byte) (int, error) {
-	begins := c.reader.Buffered() == 0
-	if begins {
+	if len(c.left) == 0 {
 		c.pause()
 		c.pace()
 		runtime.Gosched() // what was read goes on its way first, and more will have come then
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
 	}
-	n, err := c.reader.Read(p)
+	n := copy(p, c.left)
+	c.left = c.left[n:]
 	c.ahead.Add(int64(n))
-	if begins {
-		c.lastRead, c.readAt = n+c.reader.Buffered(), time.Now()
+	return n, nil
+}
+
+// fill reads once. Behind a reading that fills the small buffer the large one is used,
+// until one would have fitted in the small.
+func (c *gatheredConn) fill() error {
+	buffer := c.small[:]
+	switch {
+	case c.lastRead >= smallBuffer && c.large == nil:
+		c.large = largeBuffers.Get().(*[largeBuffer]byte) //nolint:forcetypeassert // nothing else is put there
+	case c.lastRead < smallBuffer && c.large != nil:
+		largeBuffers.Put(c.large)
+		c.large = nil
 	}
-	return n, err
+	if c.large != nil {
+		buffer = c.large[:]
+	}
+	n, err := c.Conn.Read(buffer)
+	c.left, c.lastRead, c.readAt = buffer[:n], n, time.Now()
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
 }
 
 func (c *gatheredConn) Write(p []byte) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"testing"
@@ -69,5 +70,42 @@ func TestGather(t *testing.T) {
 	}
 	if _, err := g.Write(p[cryptoBuffer:]); err == nil {
 		t.Error("an error is lost")
+	}
+}
+
+// asked is a connection from which as much comes as is in line, and that keeps how
+// much was asked for.
+type asked struct {
+	net.Conn
+	comes []int
+	sizes []int
+	sent  bytes.Buffer
+}
+
+func (a *asked) Read(p []byte) (int, error) {
+	a.sizes = append(a.sizes, len(p))
+	if len(a.comes) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, random(min(len(p), a.comes[0])))
+	a.comes = a.comes[1:]
+	a.sent.Write(p[:n])
+	if len(a.comes) == 0 {
+		return n, io.EOF // with the last bytes
+	}
+	return n, nil
+}
+
+// What comes in large pieces is read so, and an end waits for what came before it.
+func TestGatheredReads(t *testing.T) {
+	const much = 1 << 20
+	conn := &asked{comes: []int{100, much, much, smallBuffer, smallBuffer - 1, much, 1, much}}
+	got, err := io.ReadAll(gather(conn))
+	if err != nil || !bytes.Equal(got, conn.sent.Bytes()) {
+		t.Errorf("%d bytes of %d, %v", len(got), conn.sent.Len(), err)
+	}
+	want := []int{smallBuffer, smallBuffer, largeBuffer, largeBuffer, largeBuffer, smallBuffer, largeBuffer, smallBuffer, largeBuffer}
+	if !slices.Equal(conn.sizes, want) {
+		t.Errorf("asked for %d, want %d", conn.sizes, want)
 	}
 }
