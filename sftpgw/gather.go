@@ -5,7 +5,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,9 +26,8 @@ type gatheredConn struct {
 	gcm  atomic.Bool // our side encrypts by AES-GCM
 	held []byte      // x/crypto writes one packet at a time
 
-	small [smallBuffer]byte
-	large *[largeBuffer]byte // nil while reads are small
-	left  []byte             // read, and not taken: of either
+	room room
+	left []byte // of it: read, and not taken
 
 	// How far is read ahead of the one channel, while there is one; see readahead.go.
 	alone  atomic.Bool
@@ -43,15 +41,11 @@ type gatheredConn struct {
 	readAt   time.Time
 }
 
-// The buffers of bufio, that x/crypto uses, and of ours.
+// The buffers of bufio, that x/crypto uses, and of ours for writing.
 const (
 	cryptoBuffer = 4096
-	smallBuffer  = 16 << 10
-	largeBuffer  = 256 << 10
 	writeBuffer  = 36 << 10 // a packet of 32 KiB, its headers and its tag
 )
-
-var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 
 func gather(c net.Conn) *gatheredConn {
 	return &gatheredConn{Conn: c, taken: make(chan struct{}, 1)}
@@ -79,22 +73,11 @@ func (c *gatheredConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill reads once. Behind a reading that fills the small buffer the large one is used,
-// until one would have fitted in the small.
+// fill reads once.
 func (c *gatheredConn) fill() error {
-	buffer := c.small[:]
-	switch {
-	case c.lastRead >= smallBuffer && c.large == nil:
-		c.large = largeBuffers.Get().(*[largeBuffer]byte) //nolint:forcetypeassert // nothing else is put there
-	case c.lastRead < smallBuffer && c.large != nil:
-		largeBuffers.Put(c.large)
-		c.large = nil
-	}
-	if c.large != nil {
-		buffer = c.large[:]
-	}
-	n, err := c.Conn.Read(buffer)
-	c.left, c.lastRead, c.readAt = buffer[:n], n, time.Now()
+	into := c.room.after(c.lastRead, nil)
+	n, err := c.Conn.Read(into)
+	c.left, c.lastRead, c.readAt = into[:n], n, time.Now()
 	if n > 0 {
 		return nil // an error comes again
 	}

@@ -99,12 +99,12 @@ func (a *asked) Read(p []byte) (int, error) {
 // What comes in large pieces is read so, and an end waits for what came before it.
 func TestGatheredReads(t *testing.T) {
 	const much = 1 << 20
-	conn := &asked{comes: []int{100, much, much, smallBuffer, smallBuffer - 1, much, 1, much}}
+	conn := &asked{comes: []int{100, much, much, smallRoom, 1, much, 1, much}}
 	got, err := io.ReadAll(gather(conn))
 	if err != nil || !bytes.Equal(got, conn.sent.Bytes()) {
 		t.Errorf("%d bytes of %d, %v", len(got), conn.sent.Len(), err)
 	}
-	want := []int{smallBuffer, smallBuffer, largeBuffer, largeBuffer, largeBuffer, smallBuffer, largeBuffer, smallBuffer, largeBuffer}
+	want := []int{smallRoom, smallRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom}
 	if !slices.Equal(conn.sizes, want) {
 		t.Errorf("asked for %d, want %d", conn.sizes, want)
 	}

@@ -9,7 +9,7 @@ const (
 	packetLimit = 256<<10 + 1024
 	// maxText is the longest path, handle or name of an extension that is read.
 	// A path may have 4,096 bytes on any system that we know, a handle 256. A
-	// head with it must fit in bufferSize.
+	// head with it must fit in smallRoom.
 	maxText = 8 << 10
 	// maxOutstanding bounds the requests without an answer. A client that sends
 	// more waits: paramiko's prefetch asks for a whole file at once.

@@ -53,7 +53,7 @@ func TestAnswersAreReadTogetherWhileManyRequestsWait(t *testing.T) {
 				g.share()
 			}
 			begin := time.Now()
-			for p := make([]byte, largeBuffer); conn.left > 0; {
+			for p := make([]byte, largeRoom); conn.left > 0; {
 				if _, err := g.Read(p); err != nil {
 					t.Fatal(err)
 				}

@@ -12,7 +12,7 @@ import (
 // taken: the rest waits with the kernel, and with the client.
 //
 // What else comes over the connection, such as room in the other direction, comes
-// later by as much; at most by maxPause for each largeBuffer, so that two
+// later by as much; at most by maxPause for each largeRoom, so that two
 // directions cannot wait for each other, and an end is not overlooked. It is long
 // enough for everybody's turn on a busy machine: with a fifth of it sixteen uploads
 // took twice the memory there. The count is of encrypted bytes, and right again

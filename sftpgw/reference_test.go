@@ -382,8 +382,9 @@ func (c *recorder) Close() error                { return nil }
 type scannerUnder struct {
 	splice         *splice
 	client, server recorder
-	buffers        [2][bufferSize]byte
-	kept           [2]int
+	rooms          [2]room
+	used           [2]int
+	kept           [2][]byte
 	files          []string
 }
 
@@ -417,23 +418,25 @@ func (u *scannerUnder) feed(toServer bool, p []byte, cuts []byte) error {
 		if len(cuts) > 0 {
 			n = min(n, 1+int(cuts[i%len(cuts)]))
 		}
-		buffer, kept := u.buffers[direction][:], u.kept[direction]
-		n = copy(buffer[kept:], p[:n])
+		kept := u.kept[direction]
+		into := u.rooms[direction].after(u.used[direction], kept)
+		n = copy(into[len(kept):], p[:n])
 		if n == 0 {
 			return io.ErrShortBuffer
 		}
 		p = p[n:]
+		used := len(kept) + n
 		var err error
 		if toServer {
-			kept, err = u.splice.forward(buffer, kept+n)
+			kept, err = u.splice.forward(into[:used])
 		} else {
-			kept, err = u.splice.reply(buffer, kept+n)
+			kept, err = u.splice.reply(into[:used])
 			u.splice.scan.report()
 		}
 		if err != nil {
 			return err
 		}
-		u.kept[direction] = kept
+		u.used[direction], u.kept[direction] = used, kept
 	}
 	return nil
 }

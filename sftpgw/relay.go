@@ -78,28 +78,22 @@ type splice struct {
 	words     []byte         // the beginning of its stderr
 }
 
-// bufferSize is how much is read and forwarded at a time, where so much has come:
-// four of the packets that x/crypto takes and OpenSSH sends. x/crypto tells the
-// sender after each reading that there is room again, by a packet of its own; with
-// less, those cost a tenth of a transfer.
-const bufferSize = 128 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // requests forwards what the client sends.
 func (r *splice) requests() {
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
-	kept, dead := 0, false
-	for {
-		n, err := r.client.Read(buffer[kept:])
+	var room room
+	defer room.release()
+	var kept []byte // the beginning of a head
+	for used, dead := 0, false; ; {
+		into := room.after(used, kept)
+		n, err := r.client.Read(into[len(kept):])
 		r.in.Add(int64(n))
-		if !r.afterwards(buffer[kept:kept+n]) && !dead {
+		used = len(kept) + n
+		if !r.afterwards(into[len(kept):used]) && !dead {
 			var failed error
-			kept, failed = r.forward(buffer[:], kept+n)
+			kept, failed = r.forward(into[:used])
 			var upstream *upstreamError
 			if errors.As(failed, &upstream) {
-				kept, dead = 0, true // read on: the client may have to be answered by us
+				kept, dead = nil, true // read on: the client may have to be answered by us
 			} else if failed != nil {
 				err = failed
 			}
@@ -111,12 +105,16 @@ func (r *splice) requests() {
 	}
 }
 
+// maxEarly is how much is kept of what the client sends before the server's first
+// packet: INIT has 9 bytes.
+const maxEarly = 128 << 10
+
 // afterwards hands over what is read after the session is over. Until the
 // server's first packet it keeps what is read.
 func (r *splice) afterwards(p []byte) bool {
 	r.mu.Lock()
 	if !r.over {
-		if !r.spoken && len(r.early)+len(p) <= bufferSize {
+		if !r.spoken && len(r.early)+len(p) <= maxEarly {
 			r.early = append(r.early, p...)
 		}
 		r.mu.Unlock()
@@ -130,28 +128,26 @@ func (r *splice) afterwards(p []byte) bool {
 	return true
 }
 
-// forward writes the first n bytes of buffer as the scanner says, and moves the
-// rest, a head that is not whole, to the front.
-func (r *splice) forward(buffer []byte, n int) (kept int, err error) {
-	p := buffer[:n]
+// forward writes p as the scanner says. What is kept of it is a head that is not whole.
+func (r *splice) forward(p []byte) (kept []byte, err error) {
 	for len(p) > 0 {
 		run, pass, err := r.scan.requests.next(p)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if run == 0 {
 			break
 		}
 		if pass {
 			if _, err := r.up.ch.Write(p[:run]); err != nil {
-				return 0, &upstreamError{err}
+				return nil, &upstreamError{err}
 			}
 		} else if err := r.answer(); err != nil {
-			return 0, err
+			return nil, err
 		}
 		p = p[run:]
 	}
-	return copy(buffer, p), nil
+	return p, nil
 }
 
 // upstreamError tells a failing server from a failing client.
@@ -182,18 +178,20 @@ func (r *splice) endRequests(err error) {
 
 // replies forwards what the server sends.
 func (r *splice) replies() {
-	buffer := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buffer)
-	kept := 0
-	for {
-		n, err := r.up.ch.Read(buffer[kept:])
+	var room room
+	defer room.release()
+	var kept []byte // the beginning of a head
+	for used := 0; ; {
+		into := room.after(used, kept)
+		n, err := r.up.ch.Read(into[len(kept):])
+		used = len(kept) + n
 		if n > 0 && !r.spoken {
 			r.mu.Lock()
 			r.spoken, r.early = true, nil
 			r.mu.Unlock()
 		}
 		var failed error
-		kept, failed = r.reply(buffer[:], kept+n)
+		kept, failed = r.reply(into[:used])
 		r.scan.report()
 		if failed != nil {
 			r.mu.Lock()
@@ -207,30 +205,29 @@ func (r *splice) replies() {
 	}
 }
 
-// reply writes the first n bytes of buffer to the client, and puts in the
-// answers that are due between its packets.
-func (r *splice) reply(buffer []byte, n int) (kept int, err error) {
+// reply writes p to the client, and puts in the answers that are due between its
+// packets. What is kept of it is a head that is not whole.
+func (r *splice) reply(p []byte) (kept []byte, err error) {
 	r.write.Lock()
 	defer r.write.Unlock()
-	p := buffer[:n]
 	for len(p) > 0 {
 		run, err := r.scan.replies.next(p)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := r.put(p[:run]); err != nil {
-			return 0, err
+			return nil, err
 		}
 		p = p[run:]
 		own := r.scan.answers(nil)
 		if err := r.put(own); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if run == 0 && own == nil {
 			break
 		}
 	}
-	return copy(buffer, p), nil
+	return p, nil
 }
 
 // answer writes the answers that are due now.
