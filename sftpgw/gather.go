@@ -81,6 +81,7 @@ func (c *gatheredConn) fill() error {
 	if n > 0 {
 		return nil // an error comes again
 	}
+	c.room.release() // nothing more comes, as a rule
 	return err
 }
 

@@ -100,12 +100,16 @@ func (a *asked) Read(p []byte) (int, error) {
 func TestGatheredReads(t *testing.T) {
 	const much = 1 << 20
 	conn := &asked{comes: []int{100, much, much, smallRoom, 1, much, 1, much}}
-	got, err := io.ReadAll(gather(conn))
+	g := gather(conn)
+	got, err := io.ReadAll(g)
 	if err != nil || !bytes.Equal(got, conn.sent.Bytes()) {
 		t.Errorf("%d bytes of %d, %v", len(got), conn.sent.Len(), err)
 	}
 	want := []int{smallRoom, smallRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom, largeRoom}
 	if !slices.Equal(conn.sizes, want) {
 		t.Errorf("asked for %d, want %d", conn.sizes, want)
+	}
+	if g.room.large != nil {
+		t.Error("behind the end the large buffer is kept")
 	}
 }
