@@ -15,6 +15,16 @@ type h2Head struct {
 	truncated                       bool // the list was too long: fields has its beginning
 }
 
+// count is how often a field stands there.
+func (h *h2Head) count(name string) (n int) {
+	for i := range h.fields {
+		if h.fields[i].Name == name {
+			n++
+		}
+	}
+	return n
+}
+
 // h2Block decodes the header blocks of a connection, one after the other. Each goes
 // through the decoder to its end, whatever is wrong with it, or the next would be read
 // wrongly.

@@ -51,7 +51,8 @@ var h2HeaderCases = []h2Case{
 	head("8.2.2", "te: trailers", "200", "", with("te: trailers")...),
 	head("8.2.2", "te: trailers, deflate", "400|"+rstProto, "", with("te: trailers, deflate")...),
 	head("8.2.2", "te: gzip", "400|"+rstProto, "", with("te: gzip")...),
-	head("8.2.2", "te twice", "200|400|"+rstProto, "", with("te: trailers", "te: gzip")...),
+	head("8.2.2", "te twice", "400|"+rstProto, "", with("te: trailers", "te: gzip")...),
+	head("8.2.2", "te: trailers, twice", "400|"+rstProto, "", with("te: trailers", "te: trailers")...),
 	head("8.2.3", "cookies in crumbs", "200", "", with("cookie: a=b", "cookie: c=d")...),
 	head("8.3", "an unknown pseudo field", rstProto, "", append([]string{":test: x"}, h2Get...)...),
 	head("8.3", "a pseudo field of answers", rstProto, "", append([]string{":status: 200"}, h2Get...)...),
@@ -61,6 +62,7 @@ var h2HeaderCases = []h2Case{
 	head("8.3.1", "no :scheme", rstProto, "", ":method: GET", ":authority: tool.example", ":path: /"),
 	head("8.3.1", "no :path", rstProto, "", ":method: GET", ":scheme: https", ":authority: tool.example"),
 	head("8.3.1", "no :authority, and no host", "200|400|"+rstProto, "", ":method: GET", ":scheme: https", ":path: /"),
+	head("8.3.1", ":authority without a value", "400|"+rstProto, "200", with(":authority: ")...), // net/http takes it for none
 	head("8.3.1", "host instead of :authority", "200", "", ":method: GET", ":scheme: https", ":path: /", "host: tool.example"),
 	head("8.3.1", "host beside :authority, alike", "200", "", with("host: tool.example")...),
 	head("8.3.1", "host beside :authority, another", "400|421", "", with("host: evil.example")...),

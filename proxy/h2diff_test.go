@@ -39,6 +39,9 @@ func asHTTP2(text string) (rq h2Request, ok bool) {
 		name, value = asciiLower(name), strings.Trim(value, " \t")
 		switch name {
 		case "host":
+			if value == "" {
+				return rq, false // TestH2Conformance has that, too
+			}
 			rq.fields = append(rq.fields[:3:3], append([]string{":authority: " + value}, rq.fields[3:]...)...)
 			continue
 		case "transfer-encoding":

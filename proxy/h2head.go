@@ -105,8 +105,8 @@ func (st *h2Stream) field(name, value string) (take bool, bad error) {
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
 		return false, badRequest("HTTP/2 has no field %s", name)
 	case "te":
-		if value != "trailers" && value != "" {
-			return false, badRequest("over HTTP/2 TE is trailers or nothing")
+		if value != "trailers" && value != "" || st.head.count(name) > 1 {
+			return false, badRequest("over HTTP/2 TE is trailers or nothing, and stands once")
 		}
 		st.odd = st.odd || value != ""
 	case "host", "expect", "trailer":
