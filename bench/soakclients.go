@@ -198,7 +198,9 @@ func (s *soak) do(e *errand, way soakWay, transport *http.Transport) {
 	}
 	if err := e.send(context.Background(), transport, address); err != nil {
 		s.findings.add("client: %s of %s by %s: %v", e.kind, e.key.Name, soakWays[way], err)
+		return
 	}
+	s.origin.whole.had(e.ID)
 }
 
 // besides starts what are no requests of a kind, or connections without one.
