@@ -133,6 +133,31 @@ func TestAnswersThatAreWholeBeforeTheirEnd(t *testing.T) {
 	}
 }
 
+// An answer that comes before the body says that the connection ends: what is still to
+// come of the body has no place to go, and no request may be sent behind it.
+func TestEarlyAnswersEndTheConnection(t *testing.T) {
+	for _, fast := range []bool{true, false} {
+		r := newRig(t, func(_ *Server, c *Config) { c.Fast = fast })
+		r.origin.handle(func(w http.ResponseWriter, req *http.Request) {
+			if req.ContentLength == 5 {
+				_, _ = io.Copy(io.Discard, req.Body)
+			}
+			_ = http.NewResponseController(w).EnableFullDuplex() // or the body would be read first
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		})
+		w := r.toTool()
+		resp := w.ask("POST / HTTP/1.1\r\nHost: tool.example\r\nContent-Length: 1000000\r\n\r\npart of it")
+		if body := w.body(resp); resp.StatusCode != http.StatusRequestEntityTooLarge || body != "too large\n" || !resp.Close {
+			t.Errorf("fast %v: status %d, %q, close %v", fast, resp.StatusCode, body, resp.Close)
+		}
+		w = r.toTool()
+		resp = w.ask("POST / HTTP/1.1\r\nHost: tool.example\r\nContent-Length: 5\r\n\r\nwhole")
+		if body := w.body(resp); body != "too large\n" || resp.Close {
+			t.Errorf("fast %v: with the whole body: %q, close %v", fast, body, resp.Close)
+		}
+	}
+}
+
 // closingAfter is a tool that takes one request a connection without saying so: it
 // answers, and ends the connection when the next request comes.
 func closingAfter(t *testing.T, r *rig) chan struct{} {

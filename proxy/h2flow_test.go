@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"runtime"
@@ -145,6 +146,8 @@ func TestH2Unread(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := fast.peer(t)
+			_ = p.conn.SetDeadline(time.Now().Add(4 * h2Patience))
+			_ = p.conn.(*tls.Conn).NetConn().(*net.TCPConn).SetReadBuffer(4 << 10) // what the kernel keeps is unread as well
 			p.greet()
 			p.get(999)
 			p.answer(999)

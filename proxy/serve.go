@@ -113,7 +113,9 @@ func clientsFault(r *http.Request, x *exchange, err error) error {
 
 // closing reports whether the client should not send another request on this
 // connection: we are about to end, or a CONNECT or a WebSocket handshake was not
-// accepted, behind which anything may follow, and the gate stands open.
+// accepted, behind which anything may follow, and the gate stands open, or the tool
+// answers before it has the body, whose rest has no place to go. net/http's server
+// takes that rest when our handler has ended, and panics on what follows.
 //
 // Over HTTP/2 it never is: net/http then says GOAWAY with the last stream that it
 // has seen, and whatever the client has sent meanwhile is lost, unless it can be
@@ -122,7 +124,8 @@ func (s *Server) closing(r *http.Request, x *exchange) bool {
 	if r.ProtoMajor != 1 {
 		return false
 	}
-	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket
+	early := x.giveUp != nil && !x.uploaded.Load()
+	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket || early
 }
 
 // relay passes the tool's answer on as it comes.
