@@ -32,6 +32,9 @@ type exchange struct {
 	wrote         bool               // whether it was
 }
 
+// uploading reports whether the request has a body that has not all been read.
+func (x *exchange) uploading() bool { return x.giveUp != nil && !x.uploaded.Load() }
+
 func newExchange(r *http.Request) *exchange {
 	x := &exchange{entry: Entry{Time: time.Now(), Method: r.Method, Protocol: r.Proto}, webSocket: isWebSocket(r)}
 	x.path, x.query = wirePath(r.RequestURI)

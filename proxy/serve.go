@@ -124,8 +124,7 @@ func (s *Server) closing(r *http.Request, x *exchange) bool {
 	if r.ProtoMajor != 1 {
 		return false
 	}
-	early := x.giveUp != nil && !x.uploaded.Load()
-	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket || early
+	return s.draining.Load() || x.entry.Method == http.MethodConnect || x.webSocket || x.uploading()
 }
 
 // relay passes the tool's answer on as it comes.
@@ -156,7 +155,7 @@ func (s *Server) relay(w http.ResponseWriter, r *http.Request, x *exchange, resp
 // close ends the tool's answer. One that came in the middle of an upload ends that
 // as well: over HTTP/2 Close waits for it, and our answer waits for Close.
 func (x *exchange) close(resp *http.Response) {
-	if x.giveUp != nil && !x.uploaded.Load() {
+	if x.uploading() {
 		x.giveUp()
 	}
 	_ = resp.Body.Close()

@@ -27,15 +27,10 @@ var largeRooms = sync.Pool{New: func() any { return new([largeRoom]byte) }}
 // after returns the room for the next reading. The last one ended at used; kept, a
 // part of the room from before, stands at the front.
 func (r *room) after(used int, kept []byte) []byte {
-	switch {
-	case r.large == nil && used == smallRoom:
-		r.large = largeRooms.Get().(*[largeRoom]byte) //nolint:forcetypeassert // nothing else is put there
-		r.little = 0
-	case r.large == nil:
-	case used >= smallRoom:
-		r.little = 0
-	default:
+	if used < smallRoom {
 		r.little++
+	} else if r.little = 0; r.large == nil {
+		r.large = largeRooms.Get().(*[largeRoom]byte) //nolint:forcetypeassert // nothing else is put there
 	}
 	if r.large != nil && r.little < roomSpare {
 		copy(r.large[:], kept)
